@@ -1,44 +1,26 @@
-"""Runs a program on the RTL and compares every layer's values and cycles with golden model and simulator."""
+"""Runs programs on the RTL and verifies them: every layer's values and cycles against golden model and simulator."""
 
 import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fpga.runs import RunOutcome
-from hw.config import WORD_CHANNELS
 from hw.network.exits import DEFAULT, Conditions
-from hw.network.zero_points import storage_zero_points
 from hw.program.bundle import bundle_of
-from hw.program.instructions import Instruction
-from hw.program.program import Program
 from models.datasets.sources import Progress
-from models.integer.golden import Result, run
+from models.integer.golden import run
+from offramp.rtl.expected import compare, compare_batch
 from offramp.rtl.job import JOB, PROGRESS, BatchOutcome, Job, Work, load_layers, load_outcomes
 from offramp.rtl.simulators import build, run_test
 from offramp.rtl.watching import watched
 from offramp.rtl.waves import Waves, keep, runs_folder
 from offramp.terminal.stopping import Stopped
-from sim import PROMPT, Simulation, WeightSource, constant_time, has_known_time, simulate, time_batch
+from sim import PROMPT, Simulation, WeightSource, constant_time, simulate
 
-__all__ = [
-    "compare",
-    "compare_batch",
-    "expected_outputs",
-    "hardware_name",
-    "run_together",
-    "run_work",
-    "runs_done",
-    "verify",
-]
-
-#: Differences that are described; the rest is counted.
-_DESCRIBED = 20
+__all__ = ["hardware_name", "run_together", "run_work", "runs_done", "verify"]
 
 
 def run_work(
@@ -154,152 +136,9 @@ def _run(
         shutil.rmtree(folder)
 
 
-def expected_outputs(
-    program: Program, layer: Instruction, golden: Result, image: int, zero_points: Mapping[str, int]
-) -> list[tuple[np.ndarray | slice, np.ndarray]]:
-    """What a LAYER instruction must leave, as :class:`fpga.runs.RunOutcome` holds it.
-
-    Parameters
-    ----------
-    zero_points : mapping of str to int
-        The network's :func:`hw.network.zero_points.storage_zero_points`.
-
-    Returns
-    -------
-    list of (rows, values)
-        Of a head, the logits. Else for each core which words of its window this instruction makes, in any core, and
-        those words, (words, 8), dummy channels zero; the other words of the map are other instructions'. A partial one
-        makes none.
-    """
-    described = program.commands[layer.index]
-    codes = golden.tensors[described.tensor][image].astype(np.int64)
-    values = codes.reshape(-1, codes.shape[-1]) - zero_points[described.tensor]
-    if not described.partial and any(head.logits == described.tensor for head in program.network.exits):
-        return [(slice(None), values.reshape(-1))]
-    channels = values.shape[1]
-    pitch = program.config.padded_channels(channels) // WORD_CHANNELS
-    words = np.pad(values, ((0, 0), (0, pitch * WORD_CHANNELS - channels))).reshape(-1, WORD_CHANNELS)
-    row_words = pitch * codes.shape[1]
-    first, last = described.channels
-    outputs: list[tuple[np.ndarray | slice, np.ndarray]] = []
-    for core in layer.cores:
-        window = core.window
-        index = np.arange(window.low, window.end)
-        channel = index % pitch * WORD_CHANNELS
-        made = np.any([(top <= index // row_words) & (index // row_words < end) for top, end in described.rows], axis=0)
-        rows = made & (first <= channel) & (channel < last) & (not described.partial)
-        outputs.append((rows, words[index[rows]]))
-    return outputs
-
-
-def compare(
-    program: Program, outcomes: list[RunOutcome], golden: Result, timing: Simulation, *, first: int = 0
-) -> dict[str, Any]:
-    """Compare what the RTL reported with golden model and simulator; ``first`` is what the first image is called.
-
-    Returns
-    -------
-    dict
-        ``values_equal`` (every word that a layer has left in any core, and every class, exit and margin),
-        ``cycles_equal`` (of every layer and of every run; with them products and stalls), ``layers`` and ``images``
-        compared, ``early`` exits among them, ``differing`` images, ``mismatches``: the first of them in words.
-    """
-    values: list[str] = []
-    cycles: list[str] = []
-    differing: set[int] = set()
-    layers = 0
-    zero_points = storage_zero_points(program.network)
-
-    def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:
-        if not np.array_equal(rtl, expected):
-            differing.add(image)
-            kind.append(f"image {first + image}: {what}: RTL {_short(rtl)}, expected {_short(expected)}")
-
-    for image, outcome in enumerate(outcomes):
-        reported = {"label": outcome.label, "exit": outcome.exit, "margin": outcome.margin} | outcome.flags
-        for name, decided in timing.decisions.result(image).items():
-            check(values, image, name, reported[name], decided)
-        check(cycles, image, "cycles of the run", outcome.cycles, timing.cycles[image])
-        ran = np.flatnonzero(timing.layer_cycles[image])
-        check(values, image, "layers run", [record["index"] for record in outcome.layers], ran.tolist())
-        for number, record in enumerate(outcome.layers):
-            index = record["index"]
-            name = program.commands[index].name
-            layers += 1
-            simulated = {
-                "cycles": timing.layer_cycles,
-                "products": timing.products,
-                "stalls": timing.stalls,
-                "waited": timing.waited,
-            }
-            for counter, found in simulated.items():
-                check(cycles, image, f"{counter} of {name}", record[counter], found[image, index])
-            if not outcome.outputs:
-                continue
-            wanted = expected_outputs(program, program.decoded.layers[index], golden, image, zero_points)
-            for core, (part, (rows, words)) in enumerate(zip(outcome.outputs[number], wanted, strict=True)):
-                check(values, image, f"{name} in core {core}", part[rows], words)
-    return {
-        "values_equal": not values,
-        "cycles_equal": not cycles,
-        "layers": layers,
-        "images": len(outcomes),
-        "early": sum(outcome.exit < len(program.network.exits) - 1 for outcome in outcomes),
-        "cycles": sum(outcome.cycles for outcome in outcomes),
-        "differing": sorted(differing),
-        "mismatches": (values + cycles)[:_DESCRIBED],
-    }
-
-
-def compare_batch(program: Program, batch: BatchOutcome, timing: Simulation, *, first: int = 0) -> dict[str, Any]:
-    """Compare what a program's images did back to back, behind another run of it, with the simulator.
-
-    ``first`` is what the first image is called.
-
-    Returns
-    -------
-    dict
-        ``values_equal`` (every decision), ``cycles_equal`` (of every run, and, where the simulator knows it, the cycle
-        in which each result came),
-        ``cycles_per_image`` of the batch, ``differing`` images, ``mismatches``.
-    """
-    values: list[str] = []
-    cycles: list[str] = []
-    differing: set[int] = set()
-    known = has_known_time(program, timing)
-    expected = time_batch(program, timing, selected=True).results.tolist() if known else batch.results
-    for image, (outcome, came) in enumerate(zip(batch.outcomes, batch.results, strict=True)):
-        reported = {"label": outcome.label, "exit": outcome.exit, "margin": outcome.margin} | outcome.flags
-        wanted = timing.decisions.result(image)
-        if {name: reported[name] for name in wanted} != wanted:
-            differing.add(image)
-            values.append(f"image {first + image} back to back: RTL {reported}, expected {wanted}")
-        for what, found, right in (
-            ("cycles of the run", outcome.cycles, int(timing.cycles[image])),
-            ("cycle of the result", came, expected[image]),
-        ):
-            if found != right:
-                differing.add(image)
-                cycles.append(f"image {first + image} back to back: {what}: RTL {found}, expected {right}")
-    return {
-        "values_equal": not values,
-        "cycles_equal": not cycles,
-        "cycles_per_image": batch.results[-1] / len(batch.results),
-        "differing": sorted(differing),
-        "mismatches": (values + cycles)[:_DESCRIBED],
-    }
-
-
 def hardware_name(netlist: str | None) -> str:
     """What ran: the RTL, or cells in its place."""
     return "RTL" if netlist is None else f"{netlist} cells"
-
-
-def _short(value: Any) -> str:
-    array = np.asarray(value)
-    if array.size <= 8:
-        return str(array.tolist())
-    return f"{array.dtype} {array.shape}, sum {array.sum()}"
 
 
 def verify(
@@ -331,15 +170,15 @@ def verify(
     Returns
     -------
     dict
-        As :func:`compare`, over all programs; images that differ, also back to back, are counted on from program to
-        program.
+        As :func:`offramp.rtl.expected.compare`, over all programs; images that differ, also back to back, are counted
+        on from program to program.
         ``per_image``: lists with an entry for each image of each program, in turn: number of its ``program``, number of
         the ``image``, ``class``, ``exit``, ``margin`` and ``cycles`` of golden model and simulator; ``equal``: whether
         the RTL, or the netlist, agrees in everything, by its name.
         ``decisions`` (:meth:`hw.network.exits.Decisions.counts`).
         ``back_to_back``: cycles per image of each program, images on their way while others are computed.
-        ``waveform``: the file of what was recorded. Where nothing should be, the first image that differs is run again
-        with a waveform, in the cache directory; not of a netlist, which has no waveforms.
+        ``waveform``: the file of what was recorded. Where nothing should be, the first image that differs by itself is
+        run again with a waveform, in the cache directory; not of a netlist, which has no waveforms.
 
     Raises
     ------
@@ -363,24 +202,15 @@ def verify(
     result |= {name: 0 for name in ("layers", "images", "early", "cycles")} | {"differing": [], "mismatches": []}
     result["decisions"] = Counter()
     result["back_to_back"] = []
-    hardware = hardware_name(netlist)
-    rows: dict[str, list[Any]] = {name: [] for name in ("program", "image", "class", "exit", "margin", "cycles")}
-    equal: list[bool] = []
+    alone: list[int] = []
     for number, ((program, _), (golden, timing)) in enumerate(zip(work, expected, strict=True)):
         found = compare(program, outcomes[number], golden, timing, first=first)
         batch = compare_batch(program, batches[number], timing, first=first)
         for name in ("values_equal", "cycles_equal"):
             result[name] = result[name] and found[name] and batch[name]
+        alone += [result["images"] + image for image in found["differing"]]
         differing = {*found["differing"], *batch["differing"]}
         result["differing"] += [result["images"] + image for image in sorted(differing)]
-        decided = timing.decisions
-        count = len(decided.label)
-        rows["program"] += [number] * count
-        rows["image"] += range(first, first + count)
-        for name, each in (("class", decided.label), ("exit", decided.exit), ("margin", decided.margin)):
-            rows[name] += each.tolist()
-        rows["cycles"] += timing.cycles.tolist()
-        equal += [image not in differing for image in range(count)]
         for name in ("layers", "images", "early", "cycles"):
             result[name] += found[name]
         named = f"{program.network.name}: " if len(work) > 1 else ""
@@ -388,14 +218,32 @@ def verify(
         for name, count in timing.decisions.counts().items():
             result["decisions"][name] += count
         result["back_to_back"].append(batch["cycles_per_image"])
-    if waves is None and netlist is None and result["differing"]:
+    if waves is None and netlist is None and alone:
         waves = Waves().placed()
         images = [(n, (program, codes[n : n + 1])) for program, codes in work for n in range(len(codes))]
-        number, image = images[result["differing"][0]]
+        number, image = images[alone[0]]
         run_work([image], waves=waves, **{**options, "conditions": conditions.from_run(number)})
     if waves is not None:
         result["waveform"] = str(waves.path)
     result["decisions"] = dict(result["decisions"])
-    result["per_image"] = {**rows, "equal": {hardware: equal}}
+    timings = [timing for _, timing in expected]
+    result["per_image"] = _image_rows(timings, set(result["differing"]), first, hardware_name(netlist))
     asked = {"simulator": simulator, "netlist": netlist, "seed": seed}
     return {**result, **asked, "seconds": time.monotonic() - begun}
+
+
+def _image_rows(timings: list[Simulation], differing: set[int], first: int, hardware: str) -> dict[str, Any]:
+    """Of each image of each program, in turn: which it is, what the simulator says, whether the hardware agrees."""
+    numbers = [(program, image) for program, timing in enumerate(timings) for image in range(len(timing.cycles))]
+    rows: dict[str, Any] = {
+        "program": [program for program, _ in numbers],
+        "image": [first + image for _, image in numbers],
+        **{name: [] for name in ("class", "exit", "margin", "cycles")},
+        "equal": {hardware: [number not in differing for number in range(len(numbers))]},
+    }
+    for timing in timings:
+        decided = timing.decisions
+        for name, values in (("class", decided.label), ("exit", decided.exit), ("margin", decided.margin)):
+            rows[name] += values.tolist()
+        rows["cycles"] += timing.cycles.tolist()
+    return rows

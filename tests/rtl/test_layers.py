@@ -10,7 +10,8 @@ from hw.config import AcceleratorConfig, preset
 from hw.network.network import Network
 from hw.program.program import Program
 from models.integer.golden import run
-from offramp.rtl.run import compare, run_work
+from offramp.rtl.expected import compare
+from offramp.rtl.run import run_work
 from sim import simulate
 from tests.hw.equality import strips_of
 from tests.hw.partitions import only

@@ -11,9 +11,10 @@ from hw.network.exits import Conditions
 from hw.network.network import INPUT, Network
 from hw.program.program import Program, load
 from models.integer.golden import run
+from offramp.rtl.expected import compare
 from offramp.rtl.job import Job
 from offramp.rtl.run import _run as done
-from offramp.rtl.run import compare, run_work, verify
+from offramp.rtl.run import run_work, verify
 from sim import constant_time, simulate, worst_case
 from sim.plan import Plan
 from tests.large_machine import LARGE

@@ -8,7 +8,8 @@ from hw.network.network import INPUT, Network
 from hw.program.program import Program
 from models.compression.element_thresholds import with_element_thresholds
 from models.integer.golden import run
-from offramp.rtl.run import compare, run_work
+from offramp.rtl.expected import compare
+from offramp.rtl.run import run_work
 from sim import simulate
 from tests.random_networks import NetworkMaker
 

@@ -11,7 +11,8 @@ from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.program.program import Program
 from models.integer.golden import run
-from offramp.rtl.run import compare, run_work
+from offramp.rtl.expected import compare
+from offramp.rtl.run import run_work
 from sim import WeightSource, simulate, worst_case
 from tests.random_networks import random_codes, random_network, with_selects
 from tests.rtl.design import QUICK

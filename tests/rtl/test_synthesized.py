@@ -10,7 +10,8 @@ from hw.config import preset
 from models.integer.golden import run
 from offramp import stages
 from offramp.files.inspect import network_of
-from offramp.rtl.run import compare, run_work, verify
+from offramp.rtl.expected import compare
+from offramp.rtl.run import run_work, verify
 from sim import simulate
 from tests.random_networks import random_codes
 from tests.rtl.test_network import exiting_network, with_both_exits

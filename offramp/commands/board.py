@@ -185,7 +185,8 @@ def bench(
     with terminal.stage("measure the board") as step:
         with _attached(port, simulated, program.config, clock, baud, step) as board:
             result = on_board.bench(board, program, samples.codes(found.network), progress=step, note=terminal.say)
-    show([*result_tables.source_rows(found, samples, name), ("board", board.name)])
+    rows = [("board", board.name), *board_tables.bench_rows(result)]
+    show([*result_tables.source_rows(found, samples, name), *rows])
     results().print("", board_tables.bench(result))
     asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
     finish("board bench", seed, json, {**asked, **result})

@@ -183,8 +183,8 @@ def _compress_module(
     from offramp.intake.compression import sparse
     from offramp.intake.samples import parts
     from offramp.intake.user_module import of_request
-    from offramp.report.tables.result_tables import extension
-    from offramp.report.tables.units import count, percent
+    from offramp.report.tables.result_tables import sparse as sparse_table
+    from offramp.report.tables.result_tables import sparse_rows
 
     if data is None:
         raise ValueError("--data must name labelled images that a module is fine-tuned on")
@@ -204,20 +204,17 @@ def _compress_module(
         made = sparse(
             module, name, samples, config, keep=keep, epochs=epochs, seed=seed, ranges=request.ranges, progress=step
         )
-    origin = f"module {request.model}, {percent(keep, 0)} of its weights, fine-tuned"
+    origin = f"module {request.model}, {100 * keep:g} % of its weights, fine-tuned"
     save(file, NetworkFile(network=made.network, origin=origin, activity=made.activity))
-    results().print(extension({"dense, int8": made.before, "sparse, int8": made.after}), "")
-    weights = f"{count(made.after['weights'])} of {count(made.before['weights'])}"
     images = ", ".join(each.origin for each in samples)
-    rows = [("accuracy as it came, float", percent(made.accuracy_float)), ("weights that aren't zero", weights)]
     notes = [*made.notes, *([samples[0].layout] if samples[0].layout else [])]
-    rows += [("note", note) for note in notes]
-    show([*rows, ("images of", images), ("config", config), ("file", str(file))])
-    figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float}
-    figures["epochs"] = {"fine-tune": made.epochs}
     asked = {"model": request.model, "origin": origin, "images_of": images, "config": config, "keep": keep}
-    asked["notes"] = notes
-    finish("compress", seed, json, {**asked, **figures, "file": file})
+    figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float}
+    result = {**asked, "notes": notes, **figures, "epochs": {"fine-tune": made.epochs}, "file": file}
+    results().print(sparse_table(result), "")
+    rows = [*sparse_rows(result), *(("note", note) for note in notes)]
+    show([*rows, ("images of", images), ("config", config), ("file", str(file))])
+    finish("compress", seed, json, result)
     next_step(f"offramp verify {file} --config {config}")
 
 

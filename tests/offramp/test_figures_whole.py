@@ -14,13 +14,14 @@ import pytest
 from rich.text import Text
 from typer.testing import CliRunner
 
+from fpga.host import flash
 from models.recipes import checkpoint
 from models.zoo import ZooEntry
 from offramp import cache, demo, stages
 from offramp.cache import CacheFolder
 from offramp.cli import app, commands
 from offramp.files import paths
-from offramp.intake import extension
+from offramp.intake import compression, extension
 from offramp.measure import bench
 from offramp.report import html
 from offramp.report.pages.result_page import page_of, read_result
@@ -28,6 +29,8 @@ from offramp.report.plots.chart import Chart
 from offramp.rtl import run as rtl
 from tests.fpga.tools import quick_tools
 from tests.offramp.command_line import COMMANDS
+from tests.offramp.conftest import PLAYED_IMAGES, PLAYED_MODEL
+from tests.offramp.intake.models import MODULE, tflite_file
 from tests.offramp.results import VERIFY
 
 #: The narrowest and the widest, and those between.
@@ -65,41 +68,49 @@ _OF_NETWORKS = r"/(first|images|eps|accuracy_first|multiply_accumulates|flagged)
 UNSHOWN_OF = {
     "bench": "/(products|memory|partition|first_cycles|simulated_cycles_per_second)",
     "demo": r"^/(?!inputs/\w+/(images|accuracy|cycles)|robustness|build/(fmax_mhz|logic|flip_flops|block_rams))",
+    "verify a model from outside": "^/rtl/(layers|cycles)$",
+    "board bench": "^/expected/(baud|core_|words_)",
     "info of the zoo": r"/(first|eps|accuracy_first)$",
     "zoo": _OF_NETWORKS,
     "report": rf"^/methods/\w+/(figures|accelerator)/|{_OF_NETWORKS}",
 }
 
 
-@pytest.fixture(scope="module")
-def extended():
-    """A function that adds an exit the first time, and gives the same again."""
+def _once(make):
+    """A function that makes something the first time, and gives the same again."""
     made = []
 
-    def once(*arguments, add=extension.extended, **options):
+    def once(*arguments, **options):
         if not made:
-            made.append(add(*arguments, **options))
+            made.append(make(*arguments, **options))
         return made[0]
 
     return once
 
 
+@pytest.fixture(scope="module")
+def slow():
+    """What takes seconds, done once: an exit is added, a module is made sparse."""
+    both = ((extension, "extended"), (compression, "sparse"))
+    return {(module, name): _once(getattr(module, name)) for module, name in both}
+
+
 @pytest.fixture
-def ready(small, finished, extended, tmp_path, monkeypatch):
+def ready(small, finished, slow, played, tmp_path, monkeypatch):
     """Arguments of each case; what takes minutes has a quick stand-in that reports as it would."""
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
     rows = {row["workload"]: row for row in BENCH["rows"]}
-    stand_ins = {
+    stand_ins = slow | {
         (stages, "trained"): lambda *_, **__: checkpoint.load(small.folder / paths.TRAINED),
         (stages, "compressed"): lambda *_, **__: small.network,
         (rtl, "verify"): lambda *_, **__: dict(DIFFERENT),
-        (extension, "extended"): extended,
         (demo, "run"): lambda *_: deepcopy(finished),
         (stages, "verification_codes"): lambda *_, count, **__: np.zeros((count, 8, 8, 1), np.int8),
         (cache, "clean"): lambda: ([CacheFolder(path=tmp_path, kind="bitstreams", size=1_234_567_890)], []),
         (bench, "measure_workload"): lambda name, *_, **__: rows[name],
         (bench, "against_rtl"): lambda *_, **__: BENCH["rtl"],
         (bench, "against_peers"): lambda *_, **__: BENCH["peers"],
+        (flash, "flash"): lambda *_: None,
         (Chart, "svg"): lambda _: "<svg></svg>",
     }
     for (module, name), stand_in in stand_ins.items():
@@ -109,14 +120,24 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
     Path("small").symlink_to(small.folder)
     trained, compressed, program = (f"small/{name}" for name in (paths.TRAINED, paths.COMPRESSED, paths.PROGRAM))
     out = ("--out", "out")
+    tflite_file(tmp_path)
+    Path("net.py").write_text(MODULE)
+    Path("board.bit").write_bytes(b"\xff" * 8)
+    board = ("--simulated", "--images", PLAYED_IMAGES)
     with quick_tools(tmp_path / "tools"):
         yield {
             "train": ("train", *out),
             "compress": ("compress", trained, *out),
+            "compress a module": (
+                *("compress", "net.py:net", "--data", "digits", "--epochs", 1, "--config", "tiny"),
+                *out,
+            ),
             "compile": ("compile", compressed, "--config", "tiny", "--explain", *out),
             "evaluate": ("evaluate", program, "--deadline", 4000, "--audit", 0.5),
             "simulate": ("simulate", program, "--images", 50, "--audit", 0.5, "--timeline", 3),
+            "simulate an attack": ("simulate", program, "--attack", "fgsm", "--images", 50, "--curve", 2),
             "verify": ("verify", program, "--images", 4),
+            "verify a model from outside": ("verify", "small.tflite", "--config", "tiny", "--images", 4),
             "import": ("import", compressed, "-o", tmp_path / "net.off"),
             "export": ("export", compressed, "-o", tmp_path / "net"),
             "exit add": (
@@ -137,6 +158,10 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
             "demo": ("demo", *out),
             "zoo": ("zoo",),
             "report": ("report", "methods", "--out", tmp_path / "report.html"),
+            "board flash": ("board", "flash", "board.bit"),
+            "board selftest": ("board", "selftest", *board),
+            "board run": ("board", "run", PLAYED_MODEL, *board),
+            "board bench": ("board", "bench", PLAYED_MODEL, *board),
         }
 
 
@@ -160,7 +185,8 @@ CASES = [
         "clean",
     ),
     *("info of a compressed network", "info of a trained network", "info of the zoo", "demo", "zoo", "report"),
-    "diff of networks",
+    *("diff of networks", "compress a module", "simulate an attack", "verify a model from outside"),
+    *("board flash", "board selftest", "board run", "board bench"),
 ]
 
 
@@ -217,7 +243,7 @@ def documented(command: str) -> set[str]:
 
 
 def test_every_command_has_a_case():
-    assert {name for name in commands() if not name.startswith("board ")} <= set(CASES)
+    assert commands().keys() <= set(CASES)
 
 
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)

@@ -22,12 +22,15 @@ from offramp.report.plots.timeline import timeline
 from offramp.report.plots.tradeoffs import density_curve, exit_curve
 from offramp.report.plots.usage import cell_usage, memory_usage
 from offramp.report.tables import bench_tables, board_tables, result_tables
-from offramp.report.tables.contents import contents
+from offramp.report.tables.columns import Columns
+from offramp.report.tables.contents import contents, word_rows
 from offramp.report.tables.difference_tables import difference_tables
 from offramp.report.tables.explanation import explained
 
 __all__ = ["page_of", "read_result"]
 
+#: What a command for boards was given.
+_BOARD = ("program", "config", "images_of", "port", "notes")
 #: What every result says of where it comes from.
 _ORIGIN = ("command", "seed", "schema", "git", "python", "versions")
 
@@ -87,8 +90,11 @@ def _verified(result: dict[str, Any]) -> list[Section]:
     asked = _asked(result, "programs", "config", "origin", "images_of", "notes")
     if "stages" in result:
         stages = (asked, result_tables.model_stages(result), result_tables.model_figures(result))
-        charts = (memory_usage(result["memories"]),) if "memories" in result else ()
-        return [Section(title="Stage by stage", tables=stages, charts=charts)]
+        found = [Section(title="Stage by stage", tables=stages)]
+        if "memories" in result:
+            words = (Columns(*word_rows(result["memories"])),)
+            found.append(Section(title="Memories", charts=(memory_usage(result["memories"]),), tables=words))
+        return found
     return [
         Section(
             title="RTL = golden = simulator", tables=(asked, result_tables.verification(result, result["programs"]))
@@ -108,10 +114,10 @@ def _described(result: dict[str, Any]) -> list[Section]:
 
 def _trained(result: dict[str, Any]) -> list[Section]:
     charts = (training_history(result["epochs"]),) if any(result["epochs"].values()) else ()
-    rows = _asked(result, "data", "model", "images_of", "config", "keep", "file")
+    rows = _asked(result, "data", "model", "images_of", "config", "file", "notes")
     if "metrics" not in result:  # of a module, which was compared with itself
-        compared = result_tables.extension({"dense, int8": result["before"], "sparse, int8": result["after"]})
-        return [Section(title="Dense and sparse", charts=charts, tables=(rows, compared))]
+        tables = rows, result_tables.sparse(result), result_tables.key_values(result_tables.sparse_rows(result))
+        return [Section(title="Dense and sparse", charts=charts, tables=tables)]
     metrics = result_tables.key_values(result_tables.metric_rows(result["metrics"]))
     found = [Section(title="The network", charts=charts, tables=(rows, metrics))]
     if result.get("curve"):
@@ -175,7 +181,13 @@ def _listed(result: dict[str, Any]) -> list[Section]:
 
 
 def _on_board(result: dict[str, Any]) -> list[Section]:
-    return [Section(title="On the board", tables=(result_tables.key_values(board_tables.check_rows(result)),))]
+    asked = _asked(result, *_BOARD)
+    return [Section(title="On the board", tables=(asked, result_tables.key_values(board_tables.check_rows(result))))]
+
+
+def _board_benched(result: dict[str, Any]) -> list[Section]:
+    facts = result_tables.key_values(board_tables.bench_rows(result))
+    return [Section(title="On the board", tables=(_asked(result, *_BOARD), facts, board_tables.bench(result)))]
 
 
 #: By command: what makes the sections of its result's report, and what the result must hold.
@@ -199,8 +211,8 @@ _SECTIONS: dict[str, tuple[Callable[[dict[str, Any]], list[Section]], tuple[str,
     "board selftest": (_on_board, ("values_equal", "cycles_equal", "per_image")),
     "board run": (_on_board, ("values_equal", "cycles_equal", "per_image")),
     "board bench": (
-        lambda result: [Section(title="On the board", tables=(board_tables.bench(result),))],
-        ("back_to_back", "one_by_one", "expected"),
+        _board_benched,
+        ("back_to_back", "one_by_one", "expected", "images", "load_seconds", "mean_cycles"),
     ),
     "info": (_described, ("kind",)),
     "diff": (_compared, ("first", "second", "changes")),

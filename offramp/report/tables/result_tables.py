@@ -33,6 +33,8 @@ __all__ = [
     "removals",
     "security",
     "source_rows",
+    "sparse",
+    "sparse_rows",
     "threshold_rows",
     "verification",
 ]
@@ -292,6 +294,20 @@ def extension(networks: dict[str, dict[str, Any]]) -> Columns:
     return Columns(head, rows)
 
 
+def sparse(result: dict[str, Any]) -> Columns:
+    """A module that was compressed, beside what it was (:class:`offramp.intake.compression.Sparse`)."""
+    return extension({"dense, int8": result["before"], "sparse, int8": result["after"]})
+
+
+def sparse_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What :func:`sparse` doesn't say: accuracy before it was quantized, and how many weights are left."""
+    left, all_ = (count(result[which]["weights"]) for which in ("after", "before"))
+    return [
+        ("accuracy as it came, float", percent(result["accuracy_float"])),
+        ("weights that aren't zero", f"{left} of {all_}; {100 * result['keep']:g} % were to stay"),
+    ]
+
+
 def source_rows(model: Any, samples: Any, config: str) -> list[tuple[str, str]]:
     """What ran (:class:`offramp.intake.model.Model`), on which images (:class:`offramp.intake.samples.Samples`)."""
     notes = [("note", note) for note in model.notes]
@@ -306,8 +322,8 @@ def model_stages(result: dict[str, Any]) -> Columns:
         "accuracy, %",
         "equal to golden, %",
         "compared",
-        "largest difference",
-        "of values, %",
+        "largest difference, codes",
+        "values that differ, %",
         "first to differ",
     ]
     rows = [
@@ -333,15 +349,17 @@ def model_figures(result: dict[str, Any]) -> Table:
     if reference is False and result["agrees"]:
         tensors = "codes differ, as those of such a source may: the table above counts them"
     values, timing = equality(result["values_equal"]), equality(result["cycles_equal"])
-    worst = f"worst found {count(cycles['worst'])}, bound {count(cycles['bound'])}"
+    shown = {"mean": "mean", "p50": "p50", "p99": "p99", "worst": "worst found", "bound": "bound"}
     rate = f"{result['macs_per_multiplier_cycle']:.2f} a multiplier and cycle"
     rows = [
         ("RTL = golden = simulator", f"values {values}, cycles {timing}"),
         *([] if reference is None else [("source = golden", tensors)]),
         *(("difference", text) for text in ran["mismatches"]),
-        ("cycles per image", f"mean {count(cycles['mean'])}, {worst}"),
+        ("cycles per image", ", ".join(f"{name} {count(cycles[key])}" for key, name in shown.items())),
+        ("back to back, on the RTL", f"{count(ran['back_to_back'][0], 1)} cycles per image"),
         ("of limit", percent(result["share_of_limit"])),
         ("dense multiply-accumulates", f"{count(result['macs'])}; {rate}"),
+        ("simulator", f"{ran['simulator']}, seed {ran['seed']}, {count(ran['seconds'], 1)} s"),
     ]
     rows += _waveform_rows(ran)
     return key_values(rows)

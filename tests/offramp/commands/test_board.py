@@ -1,83 +1,34 @@
 """Commands for boards, on a board that is played; tests/rtl/test_board.py has the RTL."""
 
 import json
-from contextlib import contextmanager
 
 import pytest
 
-from hw.config import preset
-from hw.program.bundle import bundle_of
-from models.integer.golden import run as golden
-from offramp.intake.model import read
-from offramp.intake.programs import images_of
-from offramp.intake.request import ModelRequest
-from offramp.measure import on_board
-from sim import simulate
-from tests.fpga.host.fake_board import BAUD, FakeBoard
 from tests.offramp.command_line import refused, run
-
-_MODEL, _IMAGES = "zoo:digits@tiny", 6
-
-
-@pytest.fixture(scope="module")
-def computed():
-    """Bundle, images and what the board says of them."""
-    request = ModelRequest(model=_MODEL)
-    model = read(request)
-    codes = images_of(model, request, None, _IMAGES).codes(model.network)
-    found = golden(model.network, codes)
-    cycles = simulate(model.program, codes, golden=found).cycles
-    rows = zip(found.classes, found.exit_index, found.margins, cycles, strict=True)
-    results = [
-        {"label": int(label), "exit": int(leave), "margin": int(margins[leave]), "cycles": int(count)}
-        for label, leave, margins, count in rows
-    ]
-    return bundle_of([model.program]), codes, results
-
-
-@pytest.fixture
-def played(computed, monkeypatch):
-    """The board that commands find, at every port and simulated, in its own time."""
-    bundle, codes, results = computed
-    board = FakeBoard(bundle, codes, list(results))
-    attached = on_board.AttachedBoard(
-        name="played", connect=board.connect, clock_mhz=50.0, baud=BAUD, nominal=(50.0, BAUD), seconds=board.time.now
-    )
-
-    @contextmanager
-    def simulated(config, progress=None):
-        assert config == preset("tiny")
-        yield attached
-
-    monkeypatch.setattr(on_board, "simulated", simulated)
-    monkeypatch.setattr(on_board, "real", lambda port, clock, baud: attached)
-    for name in ("BoardSession", "SerialLink"):
-        kind = getattr(on_board, name)
-        monkeypatch.setattr(on_board, name, lambda *given, kind=kind, **more: kind(*given, **more, time=board.time))
-    return board
+from tests.offramp.conftest import PLAYED_IMAGES, PLAYED_MODEL
 
 
 @pytest.mark.parametrize("place", [("--simulated",), ("--port", "p")])
 def test_a_selftest_runs_what_the_board_holds(played, tmp_path, place):
-    text, code = run("board selftest", *place, "--images", _IMAGES, "--json", tmp_path / "s.json")
+    text, code = run("board selftest", *place, "--images", PLAYED_IMAGES, "--json", tmp_path / "s.json")
     found = json.loads((tmp_path / "s.json").read_text())
     assert code == 0
-    assert (found["command"], found["config"], found["images"]) == ("board selftest", "tiny", _IMAGES)
+    assert (found["command"], found["config"], found["images"]) == ("board selftest", "tiny", PLAYED_IMAGES)
     assert (found["values_equal"], found["cycles_equal"], found["mended"]) == (True, True, [])
-    assert len(found["per_image"]["label"]) == len(found["per_image"]["margin"]) == _IMAGES
+    assert len(found["per_image"]["label"]) == len(found["per_image"]["margin"]) == PLAYED_IMAGES
     assert text.count("equal") >= 2
 
 
 @pytest.mark.parametrize("field", ["label", "cycles"])
 def test_a_board_that_computes_something_else_ends_with_1(played, field):
     played._results[3] = played._results[3] | {field: played._results[3][field] + 1}
-    text, code = run("board selftest", "--simulated", "--images", _IMAGES)
+    text, code = run("board selftest", "--simulated", "--images", PLAYED_IMAGES)
     assert code == 1
     assert "DIFFER" in text
     assert f"image 3: {'class' if field == 'label' else field}: board {played._results[3][field]}, expected " in text
     # Cycles are compared where that is asked for.
     for option, expected in (((), int(field == "label")), (("--cycles",), 1)):
-        assert run("board run", _MODEL, "--port", "p", "--images", _IMAGES, *option)[1] == expected
+        assert run("board run", PLAYED_MODEL, "--port", "p", "--images", PLAYED_IMAGES, *option)[1] == expected
 
 
 def test_noise_is_mended_and_told(played, tmp_path):
@@ -91,16 +42,16 @@ def test_noise_is_mended_and_told(played, tmp_path):
 
 def test_a_run_and_a_bench(played, tmp_path):
     file = tmp_path / "r.json"
-    text, code = run("board run", _MODEL, "--port", "p", "--images", _IMAGES, "--json", file)
+    text, code = run("board run", PLAYED_MODEL, "--port", "p", "--images", PLAYED_IMAGES, "--json", file)
     found = json.loads(file.read_text())
     assert (code, found["port"], found["cycles_equal"]) == (0, "played", None)
     assert "not compared" in text
     assert "next: offramp board bench zoo:digits@tiny --port p" in text
     trace = tmp_path / "t.json"
-    assert run("board run", _MODEL, "--port", "p", "--images", 2, "--trace", trace)[1] == 0
+    assert run("board run", PLAYED_MODEL, "--port", "p", "--images", 2, "--trace", trace)[1] == 0
     shown = [each["name"] for each in json.loads(trace.read_text())["traceEvents"] if each["ph"] == "X"]
     assert shown == ["image 0", "image 1"]
-    text, code = run("board bench", _MODEL, "--simulated", "--images", _IMAGES, "--json", file)
+    text, code = run("board bench", PLAYED_MODEL, "--simulated", "--images", PLAYED_IMAGES, "--json", file)
     found = json.loads(file.read_text())
     assert code == 0
     assert f"{found['back_to_back']:,.1f}" in text

@@ -6,6 +6,7 @@ import sys
 import traceback
 import warnings
 from functools import cache, partial
+from io import TextIOWrapper
 from typing import Annotated, Any, ClassVar
 
 import typer
@@ -168,6 +169,8 @@ def main() -> None:
     Exit codes: 0 done; 1 done, and something differs or timing is not met; 2 a user's mistake, in one sentence; 3 our
     mistake, with a traceback; 128 + N stopped by signal N, which is SIGPIPE when nobody reads the output any more.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # As of standard error: not every encoding has all characters
     try:
         with stoppable():
             code = command_line()(

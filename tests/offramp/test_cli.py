@@ -1,5 +1,7 @@
+import io
 import json
 import re
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -64,6 +66,16 @@ def test_json_on_standard_output_is_all_that_stands_there():
     assert "compressed network" in result.stderr
     result = CliRunner().invoke(app, ["info", "zoo/digits.off"], catch_exceptions=False)
     assert "compressed network" in result.stdout
+
+
+def test_characters_that_the_encoding_does_not_have_are_written_as_their_numbers(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["offramp", "info", "zoo:digits"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert rb"latency, \xb5s: mean / worst / bound" in written.getvalue()
 
 
 def test_a_file_on_standard_output_is_all_that_stands_there():

@@ -72,10 +72,10 @@ def tried_on(program: Program, name: str | None, root: Path | None, progress: Pr
 
 
 def _keeping(log: pipeline.Log | None) -> AbstractContextManager[None]:
-    """Who stops a training hears what the log keeps of it."""
+    """Who stops a training hears what the log keeps of it, once it keeps anything."""
     if log is None or log.folder is None:
         return nullcontext()
-    return kept(f"all but the last half minute is kept in {log.folder}, the same command goes on from there")
+    return kept(log.folder, "all but the last half minute is kept in {}, the same command goes on from there")
 
 
 def trained(

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 __all__ = ["Stopped", "kept", "stoppable"]
@@ -62,10 +63,19 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def kept(what: str) -> Iterator[None]:
-    """When the block is stopped, say that something of its work is kept."""
+def kept(folder: Path, note: str) -> Iterator[None]:
+    """When the block is stopped, say what is kept of its work, if there is anything in the folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is kept.
+    note : str
+        What to say; {} stands for the folder.
+    """
     try:
         yield
     except Stopped as stop:
-        stop.add_note(what)
+        if any(folder.glob("*")):
+            stop.add_note(note.format(folder))
         raise

@@ -146,6 +146,16 @@ def test_a_wrong_recipe_writes_nothing(tmp_path):
     assert not out.exists()
 
 
+def test_a_training_that_is_stopped_before_anything_is_kept_does_not_say_that_something_is(tmp_path, quick_recipe):
+    def stops(*_):
+        raise Stopped(signal.SIGINT)
+
+    source, log = stages.dataset("digits", None), Log(folder=tmp_path / paths.PROGRESS)
+    with pytest.raises(Stopped) as stop:
+        stages.trained(source, tmp_path, seed=0, progress=stops, log=log)
+    assert str(stop.value) == "stopped by SIGINT: files written before are whole and stay"
+
+
 def test_a_training_without_a_recipe_is_kept_too(tmp_path, quick_recipe):
     """It is stopped in its second epoch; the same call goes on there."""
     source = stages.dataset("digits", None)

@@ -68,7 +68,7 @@ def test_a_stage_that_says_nothing_shows_that_it_lives(monkeypatch):
     assert len(text.getvalue().splitlines()) == before
 
 
-def test_a_stage_that_is_stopped_says_how_to_go_on():
+def test_a_stage_that_is_stopped_says_how_to_go_on(tmp_path):
     terminal, _ = plain()
     with pytest.raises(Stopped) as stop, terminal.stage("work"):
         raise Stopped(signal.SIGINT)
@@ -76,7 +76,8 @@ def test_a_stage_that_is_stopped_says_how_to_go_on():
         "stopped by SIGINT: work was not finished, the same command begins it anew; "
         "files written before are whole and stay"
     )
-    with pytest.raises(Stopped) as stop, terminal.stage("work"), kept("half is kept"):
+    (tmp_path / "half").touch()
+    with pytest.raises(Stopped) as stop, terminal.stage("work"), kept(tmp_path, "half is kept"):
         raise Stopped(signal.SIGINT)
     assert str(stop.value) == "stopped by SIGINT: half is kept; files written before are whole and stay"
 

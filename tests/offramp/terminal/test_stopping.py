@@ -30,10 +30,18 @@ def test_a_signal_ends_the_block_and_handlers_are_put_back(number):
     assert signal.getsignal(number) == before
 
 
-def test_what_is_kept_is_said():
-    with pytest.raises(Stopped) as stop, stoppable(), kept("a"), kept("b"):
+def test_what_is_kept_is_said(tmp_path):
+    (tmp_path / "state.off").touch()
+    with pytest.raises(Stopped) as stop, stoppable(), kept(tmp_path, "a is in {}"), kept(tmp_path, "b"):
         os.kill(os.getpid(), signal.SIGTERM)
-    assert str(stop.value) == "stopped by SIGTERM: b; a; files written before are whole and stay"
+    assert str(stop.value) == f"stopped by SIGTERM: b; a is in {tmp_path}; files written before are whole and stay"
+
+
+@pytest.mark.parametrize("name", ["", "missing"])
+def test_where_nothing_is_kept_yet_nothing_is_said_to_be(tmp_path, name):
+    with pytest.raises(Stopped) as stop, stoppable(), kept(tmp_path / name, "it is in {}"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert str(stop.value) == "stopped by SIGTERM: files written before are whole and stay"
 
 
 def test_the_same_request_does_not_disturb_the_cleaning_up():

@@ -20,8 +20,8 @@ __all__ = ["Terminal", "diverted", "results"]
 _INTERVAL = 5.0  # seconds between lines where bars can't be drawn
 _PATIENCE = 25.0  # seconds after which a line is a sign of life
 _WIDTH = 10_000  # of lines in files and pipes, where nothing says how wide they may be
-#: Columns of a bar, on terminals from so many columns on; of the times beside it.
-_BAR, _WIDE, _TIMES = 24, 100, 30
+#: Columns of a bar, on terminals from so many columns on; of the times beside it; of spinner and share.
+_BAR, _WIDE, _TIMES, _SHARE = 24, 100, 30, 7
 
 
 #: Whether tables go to standard error, because a file goes to standard output.
@@ -111,16 +111,14 @@ class Terminal:
         from rich.progress import Progress as ProgressBars
 
         bar = _BAR if self.console.width >= _WIDE else _BAR // 2
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=bar),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        room = max(1, self.console.width - bar - _TIMES)
+        columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
+        room = self.console.width - bar - _TIMES
+        if room >= bar:
+            times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            columns += [BarColumn(bar_width=bar), TaskProgressColumn(), *times]
+        else:  # no room for more than what is going on, and the share of it
+            columns += [TaskProgressColumn()]
+            room = max(1, self.console.width - _SHARE)
         with ProgressBars(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(_cut(name, room), total=None)
 

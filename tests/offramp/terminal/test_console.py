@@ -110,6 +110,17 @@ def test_a_bar_has_its_times_whole_whatever_is_going_on(width):
     assert " 25% 0:00:00 left " in re.sub(r"\x1b\[[\d;]*m", "", shown)
 
 
+@pytest.mark.parametrize("width", [20, 40])
+def test_a_terminal_without_room_for_a_bar_shows_the_share_whole(width):
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=True, width=width)).stage("work") as step:
+        step(1, 4, f"{'a long text ' * 20}of 9 files")
+    lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text.getvalue()).replace("\r", "\n").splitlines()
+    shown = next(line for line in lines if "%" in line)
+    assert shown.rstrip().endswith("of 9 files  25%")
+    assert len(shown) <= width
+
+
 def test_a_bar_does_not_stand_at_a_share_where_the_whole_is_unknown():
     text = io.StringIO()
     with Terminal(Console(file=text, force_terminal=True, width=100)).stage("work") as step:

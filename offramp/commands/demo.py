@@ -9,6 +9,7 @@ from fpga.boards import BAUD
 from hw.extras import RTL, TOOLS, need
 from offramp.commands.common import OUT, next_step
 from offramp.files import paths
+from offramp.files.cache_folder import check_cache
 from offramp.files.result_file import write_json
 from offramp.terminal import options
 from offramp.terminal.console import Terminal, results
@@ -77,6 +78,7 @@ def demo(
 ) -> None:
     """The main job: train, compress, compile, compare with RTL, build the bitstream; table, JSON file and report."""
     need("demo", RTL)
+    check_cache()
     bitstream = not no_bitstream
     if bitstream:
         need("demo without --no-bitstream", TOOLS)

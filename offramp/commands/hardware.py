@@ -12,6 +12,7 @@ from hw.extras import TOOLS, need
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.commands.model_options import AnyConfig, runnable_file, takes_model
 from offramp.files import paths
+from offramp.files.cache_folder import check_cache
 from offramp.files.kinds import MODELS
 from offramp.terminal import options
 from offramp.terminal.console import Terminal
@@ -94,6 +95,7 @@ def build(
     OUT/program.off.
     """
     need("build", TOOLS)
+    check_cache()
     from fpga.boards import board as board_of
     from offramp.measure.recorded import recorded_builds
     from offramp.report.tables import result_tables

@@ -10,7 +10,7 @@ from fpga.boards import CLOCKS_MHZ
 from hw.extras import RTL, need
 from offramp.commands import model_options
 from offramp.commands.common import PROGRAM, config_option, finish, next_step, show, write_trace
-from offramp.files.cache_folder import check_simulator
+from offramp.files.cache_folder import check_cache, check_simulator
 from offramp.terminal import options
 from offramp.terminal.console import Terminal, results
 
@@ -211,6 +211,7 @@ def verify(
     simulator and, a sample of the images, RTL.
     """
     need("verify", RTL)
+    check_cache()
     if image is not None and image >= images:
         raise ValueError(f"--image must be in 0..{images - 1}, one of the {images} of --images, not {image}")
     if netlist is not None and waves is not None:

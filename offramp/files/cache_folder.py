@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-__all__ = ["SIMULATORS", "cache_root", "check_simulator"]
+from hw.output import check_folder
+
+__all__ = ["SIMULATORS", "cache_root", "check_cache", "check_simulator"]
 
 SIMULATORS = ("verilator", "icarus")
 
@@ -36,3 +38,16 @@ def cache_root() -> Path:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{'the cache' if named is None else 'OFFRAMP_CACHE'} must be a folder, not the file {folder}")
     return folder
+
+
+def check_cache() -> None:
+    """Refuse a cache that can't be written into, before the work.
+
+    Raises
+    ------
+    OSError
+        Naming the folder.
+    ValueError
+        As :func:`cache_root`.
+    """
+    check_folder(cache_root())

@@ -17,6 +17,7 @@ from fpga.netlist import cell_models, netlist_commands, netlist_verilog
 from fpga.top import serial_verilog
 from hw.config import AcceleratorConfig
 from hw.extras import RTL, TOOLS, need
+from hw.output import write_file
 from hw.rtl.accelerator import CORE, Accelerator
 from hw.rtl.verilog import TOP, generate, states
 from models.datasets.sources import Progress
@@ -191,11 +192,12 @@ def build(
         if not (directory / "complete").exists():
             with place_for_make(directory) if simulator == "verilator" else nullcontext(directory) as folder:
                 source = folder / f"{TOP}.v"
-                source.write_text(verilog if netlist is None else _netlist(verilog, netlist, directory, progress))
+                text = verilog if netlist is None else _netlist(verilog, netlist, directory, progress)
+                write_file(source, text.encode())
                 sources: list[Path | VerilatorControlFile] = [source]
                 if simulator == "verilator":
                     ports = folder / "ports.vlt"
-                    ports.write_text(control)
+                    write_file(ports, control.encode())
                     sources.insert(0, VerilatorControlFile(ports))
                 runner(simulator, library, progress).build(
                     sources=sources,
@@ -207,7 +209,7 @@ def build(
                     log_file=directory / "build.log",
                     always=True,
                 )
-            (directory / _ENUMERATIONS).write_text(json.dumps(enumerations))
+            write_file(directory / _ENUMERATIONS, json.dumps(enumerations).encode())
             (directory / "complete").touch()
     return directory
 

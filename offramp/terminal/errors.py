@@ -25,9 +25,8 @@ def sentence(error: Exception) -> str | None:
     if hasattr(error, "format_message"):
         return _of_command_line(error)
     if isinstance(error, OSError):
-        if error.filename is not None and error.strerror:
-            return f"{error.filename}: {error.strerror}"
-        return " ".join(str(error).split())
+        said = " ".join((error.strerror or str(error)).split())
+        return said if error.filename is None or not error.strerror else f"{error.filename}: {said}"
     if not isinstance(error, ValueError | FloatingPointError | ModuleNotFoundError):
         return None
     frame = error.__traceback__

@@ -291,6 +291,15 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, mon
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
+@pytest.mark.parametrize("arguments", [("verify", "zoo:digits"), ("build",), ("demo",)])
+def test_a_cache_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys, arguments):
+    (tmp_path / "file").write_text("kept")
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("offramp.terminal.console.Terminal.stage", lambda *_: {}["work"])
+    assert refused(monkeypatch, capsys, *arguments) == f"{tmp_path / 'file' / 'cache'}: Not a directory"
+
+
 @pytest.mark.parametrize("arguments", [("--json", ""), ("--json=",)])
 def test_an_empty_name_is_no_file(monkeypatch, capsys, arguments):
     assert (

@@ -1,3 +1,4 @@
+import errno
 import json
 import textwrap
 
@@ -26,6 +27,7 @@ def test_the_operating_systems_refusals_name_the_file(tmp_path):
     missing = tmp_path / "missing"
     assert sentence(caught(missing.read_bytes)) == f"{missing}: No such file or directory"
     assert sentence(ConnectionError("no way\nthere")) == "no way there"
+    assert sentence(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def bench(
     with terminal.stage("prepare"):
         from offramp.intake.programs import advice, of_model
         from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload, routed
-        from offramp.report.tables import bench_tables, result_tables
+        from offramp.report.tables import bench_tables, model_tables, result_tables
     rows, points, asked, told = [], [], dict[str, Any](), list[tuple[str, str]]()
     left_out: list[str] = []
     if model is not None:
@@ -87,7 +87,7 @@ def bench(
                 raise MisfitError(f"{config}: {error}; {hint}") from error
         names = []
         asked = {"origin": found.origin, "images_of": samples.origin, "notes": found.notes}
-        told = result_tables.source_rows(found, samples, config)
+        told = model_tables.source_rows(found, samples, config)
     for name in names:
         with terminal.stage(name) as step:
             try:

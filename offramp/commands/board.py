@@ -127,7 +127,7 @@ def run(
 ) -> None:
     """Run a model on a board: its images, one after the other, each result compared with the golden model's."""
     _check_place(port, simulated)
-    from offramp.report.tables import board_tables, result_tables
+    from offramp.report.tables import board_tables, model_tables
     from offramp.report.trace import counter_events
 
     terminal = Terminal()
@@ -146,7 +146,7 @@ def run(
                 progress=step,
                 note=terminal.say,
             )
-    show([*result_tables.source_rows(found, samples, name), ("board", board.name), *board_tables.check_rows(result)])
+    show([*model_tables.source_rows(found, samples, name), ("board", board.name), *board_tables.check_rows(result)])
     if trace is not None:
         write_trace(trace, counter_events(result["per_image"]["cycles"], result["layers"], board.nominal[0]))
     asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
@@ -176,7 +176,7 @@ def bench(
     Of a simulated board in its own time, as if its clock were 50 MHz.
     """
     _check_place(port, simulated)
-    from offramp.report.tables import board_tables, result_tables
+    from offramp.report.tables import board_tables, model_tables
 
     terminal = Terminal()
     found, samples, program, name = _compiled(terminal, request, config, data, images)
@@ -186,7 +186,7 @@ def bench(
         with _attached(port, simulated, program.config, clock, baud, step) as board:
             result = on_board.bench(board, program, samples.codes(found.network), progress=step, note=terminal.say)
     rows = [("board", board.name), *board_tables.bench_rows(result)]
-    show([*result_tables.source_rows(found, samples, name), *rows])
+    show([*model_tables.source_rows(found, samples, name), *rows])
     results().print("", board_tables.bench(result))
     asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
     finish("board bench", seed, json, {**asked, **result})

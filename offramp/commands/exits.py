@@ -56,14 +56,14 @@ def add(
         from offramp.intake.extension import extended
         from offramp.intake.model import read
         from offramp.intake.samples import parts
-        from offramp.report.tables import result_tables
+        from offramp.report.tables import model_tables
 
         found = read(request)
         how: dict[str, Any] = {"seed": seed, "root": request.root, "preprocessing": request.preprocessing}
         samples = parts(data, found.network.input.shape, progress=step, **how)
         made = extended(found.network, after, samples, config, grid=grid, exit_loss=exit_loss, progress=step)
     save(out, NetworkFile(network=made.network, origin=f"{found.origin}, exit after {after}", activity=made.activity))
-    results().print(result_tables.extension({"as it was": made.before, "with the exit": made.after}), "")
+    results().print(model_tables.extension({"as it was": made.before, "with the exit": made.after}), "")
     origin = ", ".join(each.origin for each in samples)
     thresholds = ", ".join(f"{threshold:,}" for threshold in made.thresholds)
     notes = [("note", note) for note in found.notes]

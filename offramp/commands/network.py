@@ -183,8 +183,7 @@ def _compress_module(
     from offramp.intake.compression import sparse
     from offramp.intake.samples import parts
     from offramp.intake.user_module import of_request
-    from offramp.report.tables.result_tables import sparse as sparse_table
-    from offramp.report.tables.result_tables import sparse_rows
+    from offramp.report.tables import model_tables
 
     if data is None:
         raise ValueError("--data must name labelled images that a module is fine-tuned on")
@@ -211,8 +210,8 @@ def _compress_module(
     asked = {"model": request.model, "origin": origin, "images_of": images, "config": config, "keep": keep}
     figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float}
     result = {**asked, "notes": notes, **figures, "epochs": {"fine-tune": made.epochs}, "file": file}
-    results().print(sparse_table(result), "")
-    rows = [*sparse_rows(result), *(("note", note) for note in notes)]
+    results().print(model_tables.sparse(result), "")
+    rows = [*model_tables.sparse_rows(result), *(("note", note) for note in notes)]
     show([*rows, ("images of", images), ("config", config), ("file", str(file))])
     finish("compress", seed, json, result)
     next_step(f"offramp verify {file} --config {config}")

@@ -46,7 +46,7 @@ def evaluate(
         from offramp import stages
         from offramp.intake.model import read
         from offramp.intake.programs import images_of, program_of
-        from offramp.report.tables import result_tables
+        from offramp.report.tables import model_tables, result_tables
 
         found = read(request)
         images = images_of(found, request, data, options.MOST_IMAGES if data or found.data else _RANDOM, step)
@@ -55,7 +55,7 @@ def evaluate(
     result["thresholds"] = [head.threshold for head in program.network.exits[:-1]]
     show(
         [
-            *result_tables.source_rows(found, images, name),
+            *model_tables.source_rows(found, images, name),
             *result_tables.evaluation_rows(result),
             *result_tables.threshold_rows(result),
         ]
@@ -134,7 +134,7 @@ def simulate(
         from offramp.intake.model import read
         from offramp.intake.programs import images_of, program_of
         from offramp.measure.simulation import simulated
-        from offramp.report.tables import result_tables
+        from offramp.report.tables import model_tables, result_tables
 
         found = read(request)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
@@ -153,7 +153,7 @@ def simulate(
             seed=seed,
             progress=step,
         )
-    show(result_tables.source_rows(found, samples, name))
+    show(model_tables.source_rows(found, samples, name))
     results().print(*result_tables.simulation(attack, result))
     if trace is not None:
         from offramp.report.trace import trace_events
@@ -291,13 +291,13 @@ def _by_stages(
 ) -> dict[str, Any]:
     """A model from outside, stage by stage."""
     from offramp.intake.verification import verify_model
-    from offramp.report.tables import contents, result_tables
+    from offramp.report.tables import contents, model_tables
     from offramp.report.tables.columns import Columns
 
     program, name = compiled
     with terminal.stage("verify") as step:
         result = verify_model(model, program, samples, rtl_images=rtl, progress=step, **settings)
-    show(result_tables.source_rows(replace(model, notes=result["notes"]), samples, name))
+    show(model_tables.source_rows(replace(model, notes=result["notes"]), samples, name))
     memories = Columns(*contents.word_rows(result["memories"]))
-    results().print("", result_tables.model_stages(result), "", result_tables.model_figures(result), "", memories)
+    results().print("", model_tables.stages(result), "", model_tables.figures(result), "", memories)
     return {"origin": model.origin, "images_of": samples.origin, **result}

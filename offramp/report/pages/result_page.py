@@ -21,7 +21,7 @@ from offramp.report.plots.spread import cycle_distribution, exits_taken, margin_
 from offramp.report.plots.timeline import timeline
 from offramp.report.plots.tradeoffs import density_curve, exit_curve
 from offramp.report.plots.usage import cell_usage, memory_usage
-from offramp.report.tables import bench_tables, board_tables, result_tables
+from offramp.report.tables import bench_tables, board_tables, model_tables, result_tables
 from offramp.report.tables.columns import Columns
 from offramp.report.tables.contents import contents, word_rows
 from offramp.report.tables.difference_tables import difference_tables
@@ -89,7 +89,7 @@ def _simulated(result: dict[str, Any]) -> list[Section]:
 def _verified(result: dict[str, Any]) -> list[Section]:
     asked = _asked(result, "programs", "config", "origin", "images_of", "notes")
     if "stages" in result:
-        stages = (asked, result_tables.model_stages(result), result_tables.model_figures(result))
+        stages = (asked, model_tables.stages(result), model_tables.figures(result))
         found = [Section(title="Stage by stage", tables=stages)]
         if "memories" in result:
             words = (Columns(*word_rows(result["memories"])),)
@@ -116,7 +116,7 @@ def _trained(result: dict[str, Any]) -> list[Section]:
     charts = (training_history(result["epochs"]),) if any(result["epochs"].values()) else ()
     rows = _asked(result, "data", "model", "images_of", "config", "file", "notes")
     if "metrics" not in result:  # of a module, which was compared with itself
-        tables = rows, result_tables.sparse(result), result_tables.key_values(result_tables.sparse_rows(result))
+        tables = rows, model_tables.sparse(result), result_tables.key_values(model_tables.sparse_rows(result))
         return [Section(title="Dense and sparse", charts=charts, tables=tables)]
     metrics = result_tables.key_values(result_tables.metric_rows(result["metrics"]))
     found = [Section(title="The network", charts=charts, tables=(rows, metrics))]
@@ -127,7 +127,7 @@ def _trained(result: dict[str, Any]) -> list[Section]:
 
 
 def _extended(result: dict[str, Any]) -> list[Section]:
-    compared = result_tables.extension({"as it was": result["before"], "with the exit": result["after"]})
+    compared = model_tables.extension({"as it was": result["before"], "with the exit": result["after"]})
     rows = _asked(result, "model", "images_of", "config", "thresholds", "file", "notes")
     return [Section(title="With another exit", tables=(rows, compared))]
 

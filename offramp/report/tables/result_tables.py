@@ -19,7 +19,6 @@ __all__ = [
     "decision_rows",
     "equality",
     "evaluation_rows",
-    "extension",
     "key_values",
     "layer_rows",
     "layers",
@@ -28,15 +27,11 @@ __all__ = [
     "measurement_rows",
     "measurements",
     "metric_rows",
-    "model_figures",
-    "model_stages",
     "removals",
     "security",
-    "source_rows",
-    "sparse",
-    "sparse_rows",
     "threshold_rows",
     "verification",
+    "waveform_rows",
 ]
 
 #: Kinds of input, in the order of tables, as people read them.
@@ -282,90 +277,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def extension(networks: dict[str, dict[str, Any]]) -> Columns:
-    """A network before and after a change, by what it is called: accuracy, exits, cycles."""
-    names = {"mean": "mean", "p50": "p50", "p99": "p99", "worst": "worst found", "bound": "bound"}
-    head = ["network", "accuracy, %", "leave at each exit, %", *(f"cycles, {name}" for name in names.values())]
-    rows = []
-    for name, found in networks.items():
-        shares = ", ".join(map(points, found["exit_share"]))
-        cycles = [count(found["cycles"][which]) for which in names]
-        rows.append([name, points(found["accuracy"]), shares, *cycles])
-    return Columns(head, rows)
-
-
-def sparse(result: dict[str, Any]) -> Columns:
-    """A module that was compressed, beside what it was (:class:`offramp.intake.compression.Sparse`)."""
-    return extension({"dense, int8": result["before"], "sparse, int8": result["after"]})
-
-
-def sparse_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What :func:`sparse` doesn't say: accuracy before it was quantized, and how many weights are left."""
-    left, all_ = (count(result[which]["weights"]) for which in ("after", "before"))
-    return [
-        ("accuracy as it came, float", percent(result["accuracy_float"])),
-        ("weights that aren't zero", f"{left} of {all_}; {100 * result['keep']:g} % were to stay"),
-    ]
-
-
-def source_rows(model: Any, samples: Any, config: str) -> list[tuple[str, str]]:
-    """What ran (:class:`offramp.intake.model.Model`), on which images (:class:`offramp.intake.samples.Samples`)."""
-    notes = [("note", note) for note in model.notes]
-    return [("model", model.origin), ("config", config), ("images of", samples.origin), *notes]
-
-
-def model_stages(result: dict[str, Any]) -> Columns:
-    """Every way in which a model was computed (:func:`offramp.intake.verification.verify_model`)."""
-    head = [
-        "stage",
-        "images",
-        "accuracy, %",
-        "equal to golden, %",
-        "compared",
-        "largest difference, codes",
-        "values that differ, %",
-        "first to differ",
-    ]
-    rows = [
-        [
-            each["stage"],
-            count(each["images"]),
-            points(each["accuracy"]),
-            points(each["equal"]),
-            each.get("compared") or "-",
-            count(each["largest"]),
-            points(each["share"]),
-            each["first"] or "-",
-        ]
-        for each in result["stages"]
-    ]
-    return Columns(head, rows)
-
-
-def model_figures(result: dict[str, Any]) -> Table:
-    """What a model that was verified takes of the accelerator."""
-    cycles, ran, reference = result["cycles"], result["rtl"], result["reference_equal"]
-    tensors = f"all tensors {equality(bool(reference))}"
-    if reference is False and result["agrees"]:
-        tensors = "codes differ, as those of such a source may: the table above counts them"
-    values, timing = equality(result["values_equal"]), equality(result["cycles_equal"])
-    shown = {"mean": "mean", "p50": "p50", "p99": "p99", "worst": "worst found", "bound": "bound"}
-    rate = f"{result['macs_per_multiplier_cycle']:.2f} a multiplier and cycle"
-    rows = [
-        ("RTL = golden = simulator", f"values {values}, cycles {timing}"),
-        *([] if reference is None else [("source = golden", tensors)]),
-        *(("difference", text) for text in ran["mismatches"]),
-        ("cycles per image", ", ".join(f"{name} {count(cycles[key])}" for key, name in shown.items())),
-        ("back to back, on the RTL", f"{count(ran['back_to_back'][0], 1)} cycles per image"),
-        ("of limit", percent(result["share_of_limit"])),
-        ("dense multiply-accumulates", f"{count(result['macs'])}; {rate}"),
-        ("simulator", f"{ran['simulator']}, seed {ran['seed']}, {count(ran['seconds'], 1)} s"),
-    ]
-    rows += _waveform_rows(ran)
-    return key_values(rows)
-
-
-def _waveform_rows(ran: dict[str, Any]) -> list[tuple[str, str]]:
+def waveform_rows(ran: dict[str, Any]) -> list[tuple[str, str]]:
     """What was recorded of a run, and the layout beside it (:func:`offramp.rtl.waves.keep`)."""
     if "waveform" not in ran:
         return []
@@ -395,7 +307,7 @@ def verification(result: dict[str, Any], programs: list[str]) -> Group:
     if result["differing"]:
         rows.append(("images that differ", ", ".join(map(str, result["differing"]))))
     rows += [("difference", text) for text in result["mismatches"]]
-    rows += _waveform_rows(result)
+    rows += waveform_rows(result)
     batches = [[name, count(cycles, 1)] for name, cycles in zip(programs, result["back_to_back"], strict=True)]
     return Group(key_values(rows), "", Columns(["program", "cycles per image, back to back"], batches))
 

@@ -96,22 +96,3 @@ def test_metrics_are_named_by_their_network_and_exit_in_the_order_in_which_it_is
         ("weights that aren't zero", "25.00 %"),
         ("other figure", "100.00 %"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("reference", "agrees", "said"),
-    [
-        (True, True, "all tensors equal"),
-        (False, True, "codes differ, as those of such a source may: the table above counts them"),
-        (False, False, "all tensors DIFFER"),
-        (None, True, None),
-    ],
-)
-def test_what_a_source_may_differ_in_is_no_alarm(reference, agrees, said):
-    result = {
-        **{"reference_equal": reference, "agrees": agrees, "values_equal": True, "cycles_equal": True},
-        **{"cycles": {"mean": 5.0, "p50": 5.0, "p99": 6.0, "worst": 6, "bound": 7}, "rtl": VERIFY},
-        **{"share_of_limit": 0.5, "macs": 8, "macs_per_multiplier_cycle": 0.25},
-    }
-    rows = dict(zip(*(column._cells for column in result_tables.model_figures(result).columns), strict=True))
-    assert rows.get("source = golden") == said

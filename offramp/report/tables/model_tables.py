@@ -1,0 +1,94 @@
+"""Tables of models from outside, and of networks that were changed."""
+
+from typing import Any
+
+from rich.table import Table
+
+from offramp.report.tables.columns import Columns
+from offramp.report.tables.result_tables import equality, key_values, waveform_rows
+from offramp.report.tables.units import count, percent, points
+
+__all__ = ["extension", "figures", "source_rows", "sparse", "sparse_rows", "stages"]
+
+
+def source_rows(model: Any, samples: Any, config: str) -> list[tuple[str, str]]:
+    """What ran (:class:`offramp.intake.model.Model`), on which images (:class:`offramp.intake.samples.Samples`)."""
+    notes = [("note", note) for note in model.notes]
+    return [("model", model.origin), ("config", config), ("images of", samples.origin), *notes]
+
+
+def stages(result: dict[str, Any]) -> Columns:
+    """Every way in which a model was computed (:func:`offramp.intake.verification.verify_model`)."""
+    head = [
+        "stage",
+        "images",
+        "accuracy, %",
+        "equal to golden, %",
+        "compared",
+        "largest difference, codes",
+        "values that differ, %",
+        "first to differ",
+    ]
+    rows = [
+        [
+            each["stage"],
+            count(each["images"]),
+            points(each["accuracy"]),
+            points(each["equal"]),
+            each.get("compared") or "-",
+            count(each["largest"]),
+            points(each["share"]),
+            each["first"] or "-",
+        ]
+        for each in result["stages"]
+    ]
+    return Columns(head, rows)
+
+
+def figures(result: dict[str, Any]) -> Table:
+    """What a model that was verified takes of the accelerator."""
+    cycles, ran, reference = result["cycles"], result["rtl"], result["reference_equal"]
+    tensors = f"all tensors {equality(bool(reference))}"
+    if reference is False and result["agrees"]:
+        tensors = "codes differ, as those of such a source may: the table above counts them"
+    values, timing = equality(result["values_equal"]), equality(result["cycles_equal"])
+    shown = {"mean": "mean", "p50": "p50", "p99": "p99", "worst": "worst found", "bound": "bound"}
+    rate = f"{result['macs_per_multiplier_cycle']:.2f} a multiplier and cycle"
+    rows = [
+        ("RTL = golden = simulator", f"values {values}, cycles {timing}"),
+        *([] if reference is None else [("source = golden", tensors)]),
+        *(("difference", text) for text in ran["mismatches"]),
+        ("cycles per image", ", ".join(f"{name} {count(cycles[key])}" for key, name in shown.items())),
+        ("back to back, on the RTL", f"{count(ran['back_to_back'][0], 1)} cycles per image"),
+        ("of limit", percent(result["share_of_limit"])),
+        ("dense multiply-accumulates", f"{count(result['macs'])}; {rate}"),
+        ("simulator", f"{ran['simulator']}, seed {ran['seed']}, {count(ran['seconds'], 1)} s"),
+    ]
+    rows += waveform_rows(ran)
+    return key_values(rows)
+
+
+def extension(networks: dict[str, dict[str, Any]]) -> Columns:
+    """A network before and after a change, by what it is called: accuracy, exits, cycles."""
+    names = {"mean": "mean", "p50": "p50", "p99": "p99", "worst": "worst found", "bound": "bound"}
+    head = ["network", "accuracy, %", "leave at each exit, %", *(f"cycles, {name}" for name in names.values())]
+    rows = []
+    for name, found in networks.items():
+        shares = ", ".join(map(points, found["exit_share"]))
+        cycles = [count(found["cycles"][which]) for which in names]
+        rows.append([name, points(found["accuracy"]), shares, *cycles])
+    return Columns(head, rows)
+
+
+def sparse(result: dict[str, Any]) -> Columns:
+    """A module that was compressed, beside what it was (:class:`offramp.intake.compression.Sparse`)."""
+    return extension({"dense, int8": result["before"], "sparse, int8": result["after"]})
+
+
+def sparse_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What :func:`sparse` doesn't say: accuracy before it was quantized, and how many weights are left."""
+    left, all_ = (count(result[which]["weights"]) for which in ("after", "before"))
+    return [
+        ("accuracy as it came, float", percent(result["accuracy_float"])),
+        ("weights that aren't zero", f"{left} of {all_}; {100 * result['keep']:g} % were to stay"),
+    ]

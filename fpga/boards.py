@@ -1,6 +1,6 @@
 """FPGA boards: the device, the pins and the clock that a bitstream is made for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 __all__ = ["BAUD", "BOARDS", "CLOCKS_MHZ", "LINKS", "Board", "Pin", "Pll", "UsbPins", "board"]
@@ -51,7 +51,7 @@ class UsbPins:
     """
 
     high_speed: bool
-    pins: dict[str, Pin]
+    pins: dict[str, Pin] = field(hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,6 +140,11 @@ def test_constraints_name_every_pin_once(name, link):
         assert text.count(f'IOBUF PORT "{port}" ') == 1
 
 
+def test_boards_can_be_keys_of_what_is_kept():
+    """A build is made once for a board."""
+    assert len({known: name for name, known in BOARDS.items()}) == len(BOARDS)
+
+
 def test_unknown_board():
     with pytest.raises(ValueError, match=r"board must be one of ulx3s-12f, .*, colorlight-i9, not 'ulx4'"):
         board("ulx4")

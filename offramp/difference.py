@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw.config import PRESETS, preset
 from hw.rules import require
-from offramp.files.kinds import check_result
+from offramp.files.kinds import check_result, what_is
 from offramp.files.result_file import check_schema, read_json
 
 if TYPE_CHECKING:
@@ -89,10 +89,12 @@ class Change:
 
 
 def sort_of(what: str) -> str:
-    """Whether a ``.json`` that a command wrote, a preset with or without sizes, or else a model is meant."""
-    if what.endswith(".json"):
-        return RESULT
-    return CONFIG if what.split(",", maxsplit=1)[0] in PRESETS else MODEL
+    """Whether a preset with or without sizes, what a command wrote (``.json``, or a file that says so), or else a model
+    is meant.
+    """
+    if what.split(",", maxsplit=1)[0] in PRESETS:
+        return CONFIG
+    return RESULT if what.endswith(".json") or (Path(what).is_file() and what_is(Path(what)) == "result") else MODEL
 
 
 def sort_of_both(first: str, second: str) -> str:
@@ -134,6 +136,8 @@ def described(
     if sort == RESULT:
         check_result(Path(what))
         result = read_json(Path(what))
+        if not isinstance(result.get("command"), str):
+            raise ValueError(f"{what} must be the result of a command (--json FILE), which says which command")
         check_schema(Path(what), result)
         return result
     if sort == CONFIG:

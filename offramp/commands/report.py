@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hw.output import write_file
+from hw.output import STANDARD_OUTPUT, write_file
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.files import paths
 from offramp.files.kinds import check_result
@@ -74,4 +74,5 @@ def report(
     results().print(*shown)
     show([("report", str(out)), ("figures", ", ".join(chart.name for chart in charts) or "none")])
     finish("report", seed, json, {"file": out, "figures": [chart.name for chart in charts], **found})
-    next_step(f"open {out}")
+    if out != STANDARD_OUTPUT:
+        next_step(f"open {out}")

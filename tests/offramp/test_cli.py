@@ -82,6 +82,7 @@ def test_a_file_on_standard_output_is_all_that_stands_there():
     result = CliRunner().invoke(app, ["report", "methods", "-o", "-"], catch_exceptions=False)
     assert re.fullmatch(r"<!doctype html>.*</html>\s*", result.stdout, flags=re.DOTALL)
     assert "figures" in result.stderr
+    assert "next: " not in result.stderr  # there is no file that one could open
 
 
 def test_a_model_from_outside_goes_through_every_command(tmp_path, monkeypatch):

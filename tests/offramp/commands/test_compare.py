@@ -25,6 +25,21 @@ def test_the_next_step_fits_what_was_compared(tmp_path):
         assert output.splitlines()[-1] == f"next: offramp {following}"
 
 
+def test_a_result_is_one_whatever_its_name(tmp_path):
+    for name, cycles in (("first", 100), ("second.JSON", 80)):
+        (tmp_path / name).write_text(json.dumps({"command": "bench", "cycles": cycles}))
+    output, code = run("diff", tmp_path / "first", tmp_path / "second.JSON")
+    assert code == 0
+    assert "-20.0 %" in output
+
+
+def test_what_no_command_wrote_is_not_compared(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "a.json"
+    file.write_text("{}")
+    said = refused(monkeypatch, capsys, "diff", file, file)
+    assert said == f"{file} must be the result of a command (--json FILE), which says which command"
+
+
 def test_changes_are_written_beside_what_was_compared(tmp_path):
     first, second, out = (tmp_path / name for name in ("1.json", "2.json", "out.json"))
     first.write_text(json.dumps({"command": "bench", "cycles": 100, "same": 1}))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -21,7 +22,8 @@ _INTERVAL = 5.0  # seconds between lines where bars can't be drawn
 _PATIENCE = 25.0  # seconds after which a line is a sign of life
 _WIDTH = 10_000  # of lines in files and pipes, where nothing says how wide they may be
 #: Columns of a bar, on terminals from so many columns on; of the times beside it; of spinner and share.
-_BAR, _WIDE, _TIMES, _SHARE = 24, 100, 30, 7
+_BAR, _WIDE, _TIMES, _SHARE = 24, 100, 32, 7
+_MEMORY = 600.0  # seconds whose steps a bar's speed is of: a step may take minutes
 
 
 #: Whether tables go to standard error, because a file goes to standard output.
@@ -67,6 +69,11 @@ def _cut(text: str, room: int) -> str:
     return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
 
 
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    return str(timedelta(seconds=int(seconds)))
+
+
 class Terminal:
     """Progress and results on one console.
 
@@ -100,26 +107,29 @@ class Terminal:
 
     @contextmanager
     def _bar(self, name: str) -> Iterator["Progress"]:
-        from rich.progress import (
-            BarColumn,
-            SpinnerColumn,
-            TaskProgressColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskProgressColumn, TextColumn
         from rich.progress import Progress as ProgressBars
+        from rich.text import Text
+
+        class Times(ProgressColumn):
+            """How long the stage runs already and, where its speed is known, how long it will go on."""
+
+            def render(self, task: Task) -> Text:
+                times = [_clock(task.elapsed or 0.0)]
+                if task.time_remaining is not None:
+                    times.append(f"{_clock(task.time_remaining)} left")
+                return Text(", ".join(times))
 
         bar = _BAR if self.console.width >= _WIDE else _BAR // 2
         columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
         room = self.console.width - bar - _TIMES
         if room >= bar:
-            times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-            columns += [BarColumn(bar_width=bar), TaskProgressColumn(), *times]
+            columns += [BarColumn(bar_width=bar), TaskProgressColumn(), Times()]
         else:  # no room for more than what is going on, and the share of it
             columns += [TaskProgressColumn()]
             room = max(1, self.console.width - _SHARE)
-        with ProgressBars(*columns, console=self.console, transient=True) as progress:
+        how: dict[str, Any] = {"console": self.console, "transient": True, "speed_estimate_period": _MEMORY}
+        with ProgressBars(*columns, **how) as progress:
             task = progress.add_task(_cut(name, room), total=None)
 
             def step(done: int, total: int, text: str = "") -> None:

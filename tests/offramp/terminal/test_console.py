@@ -92,6 +92,8 @@ def test_a_failed_stage_is_not_called_done():
 def test_on_a_terminal_a_bar_is_drawn():
     text = io.StringIO()
     with Terminal(Console(file=text, force_terminal=True, width=100)).stage("[work]") as step:
+        step(25, 100, "a quarter")
+        time.sleep(0.2)
         step(50, 100, "half")
     shown = text.getvalue()
     assert "[work]: half" in shown
@@ -105,9 +107,11 @@ def test_a_bar_has_its_times_whole_whatever_is_going_on(width):
     text = io.StringIO()
     with Terminal(Console(file=text, force_terminal=True, width=width)).stage("work") as step:
         step(1, 4, f"{'a long text ' * 20}of 9 files")
+        time.sleep(0.2)
+        step(2, 4, f"{'a long text ' * 20}of 9 files")
     shown = text.getvalue()
     assert "of 9 files" in shown
-    assert " 25% 0:00:00 left " in re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert re.search(r" 50% 0:00:00, 0:00:0\d left", re.sub(r"\x1b\[[\d;]*m", "", shown))
 
 
 @pytest.mark.parametrize("width", [20, 40])
@@ -143,8 +147,33 @@ def test_the_times_of_a_bar_go_on_when_its_next_part_begins():
         text.truncate(0)
         time.sleep(0.3)
         shown = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
-    assert " 1% 0:00:01 left -:--:--" in shown
-    assert "left 0:00:00" not in shown
+    assert " 1% 0:00:01" in shown
+    assert "left" not in shown
+
+
+def test_a_bar_says_how_long_a_stage_goes_on_only_where_that_is_known():
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=True, width=100)).stage("work") as step:
+        step(0, 0, "uncounted")
+        time.sleep(0.3)
+        step(1, 8, "the first of 8")
+        time.sleep(0.3)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
+    assert " 12% 0:00:00" in shown
+    assert "left" not in shown
+
+
+def test_a_bar_knows_the_speed_of_slow_steps():
+    """A C++ file may take minutes to compile; Rich alone forgets after 30 seconds."""
+    text, now = io.StringIO(), [0.0]
+    console = Console(file=text, force_terminal=True, width=100, get_time=lambda: now[0])
+    with Terminal(console).stage("work") as step:
+        for done in range(4):
+            now[0] = 60.0 * done
+            step(done, 8, "compiled")
+        time.sleep(0.3)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
+    assert " 38% 0:03:00, 0:05:00 left" in shown
 
 
 def test_tables_in_a_pipe_are_not_cut(capsys, monkeypatch):

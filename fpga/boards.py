@@ -147,6 +147,12 @@ class Board:
         wires = {"receive": self.receive, "transmit": self.transmit} if link == "serial" else self.usb_pins().pins
         return {"clock": self.clock, "reset": self.reset, **wires, "ready": self.ready, "overflow": self.overflow}
 
+    def link_name(self, link: str) -> str:
+        """Name of one of :data:`LINKS` that says how fast it is (:data:`fpga.links.HOST_LINKS`); as :meth:`pins`."""
+        if link == "serial":
+            return link
+        return "usb-high" if self.usb_pins().high_speed else "usb-full"
+
     def constraints(self, link: str = "serial") -> str:
         """Lattice preference file (LPF) that places the top level's ports; as :meth:`pins`."""
         lines = [f'FREQUENCY PORT "clock" {self.clock_mhz:g} MHZ;']

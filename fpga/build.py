@@ -68,7 +68,7 @@ class BuildReport:
         SHA-256 of everything the build depends on.
     bitstream, log : Path
     link : str
-        One of :data:`fpga.boards.LINKS`.
+        One of :data:`fpga.links.HOST_LINKS`.
     link_met : bool
         Whether the clocks of the link itself are as fast as they must be; a serial line has none.
     cached : bool
@@ -301,7 +301,7 @@ def _build(
             digest=digest,
             bitstream=folder / "board.bit",
             log=folder / "build.log",
-            link=link,
+            link=board.link_name(link),
             link_met=link_is_met(result),
         )
         # The report comes last and carries the bitstream's checksum: without it the folder does not count.

@@ -1,4 +1,4 @@
-"""Images a second of a board: those of its core at its PLL's clock, or of its serial link if that is slower."""
+"""Images a second of a board: those of its core at its PLL's clock, or of its link if that is slower."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fpga.baud import words_per_second
 from fpga.driver import command
+from fpga.links import link_of
 from fpga.runs import run_words
 from hw.program.bits import words_of
 from hw.program.protocol import HostCommand, ReplyHeader, RunResult
@@ -23,19 +23,22 @@ class Throughput:
     ----------
     clock_mhz : float
         Clock of the accelerator.
+    link : str
+        As of :func:`fpga.links.link_of`.
     baud : int
-        Bits per second of the serial link.
+        Bits per second, if the link is serial.
     words_sent, words_received : int
         That the link carries for an image: RUN's header, its options and the image; its result.
     core_images_per_second : float
         Of the core at that clock, if the link took no time.
     link_images_per_second : float
-        Of the link, which carries both ways at the same time.
+        Of the link; a serial one carries both ways at the same time.
     one_by_one_images_per_second : float
         If the host sends an image only when it has the result of the one before.
     """
 
     clock_mhz: float
+    link: str
     baud: int
     words_sent: int
     words_received: int
@@ -59,7 +62,13 @@ class Throughput:
 
 
 def throughput(
-    shape: tuple[int, int, int], cycles: float, *, back_to_back: float | None = None, clock_mhz: float, baud: int
+    shape: tuple[int, int, int],
+    cycles: float,
+    *,
+    back_to_back: float | None = None,
+    clock_mhz: float,
+    baud: int,
+    link: str = "serial",
 ) -> Throughput:
     """What a host gets of a network on a board.
 
@@ -74,24 +83,28 @@ def throughput(
     clock_mhz : float
         Clock of the accelerator.
     baud : int
-        Bits per second of the serial link.
+        Bits per second, if the link is serial.
+    link : str
+        As of :func:`fpga.links.link_of`.
 
     Raises
     ------
     ValueError
-        When the clock is no positive number.
+        When the clock is no positive number, or there is no such link.
     """
     if not (clock_mhz > 0 and math.isfinite(clock_mhz)):
         raise ValueError(f"the clock must be a positive number of MHz, not {clock_mhz}")
     sent = len(command(HostCommand.RUN, run_words(np.zeros(shape, np.int8))))
     received = words_of(ReplyHeader) + words_of(RunResult)
-    rate, hertz = words_per_second(baud), clock_mhz * 1e6
+    carrier, hertz = link_of(link, baud), clock_mhz * 1e6
+    rate = carrier.words_per_second
     return Throughput(
         clock_mhz=clock_mhz,
+        link=link,
         baud=baud,
         words_sent=sent,
         words_received=received,
         core_images_per_second=hertz / (back_to_back or cycles),
-        link_images_per_second=rate / max(sent, received),
+        link_images_per_second=rate / (max(sent, received) if carrier.both_ways else sent + received),
         one_by_one_images_per_second=1 / ((sent + received) / rate + cycles / hertz),
     )

@@ -255,12 +255,14 @@ def bitstream(
     *,
     clock_mhz: float,
     baud: int,
+    link: str,
     seed: int,
     progress: Any = None,
 ) -> BuildReport:
     """Build the config's bitstream, or find it among earlier builds, and put it into ``out/<board>.bit``."""
-    options = {"progress": progress} if progress else {}
+    options: dict[str, Any] = {"progress": progress} if progress else {}
     builds = cache_root() / "fpga"
-    report = build(config, board(board_name), builds, clock_mhz=clock_mhz, baud=baud, seed=seed, **options)
+    options |= {"clock_mhz": clock_mhz, "baud": baud, "link": link, "seed": seed}
+    report = build(config, board(board_name), builds, **options)
     write_file(out / f"{board_name}.bit", report.bitstream.read_bytes())
     return report

@@ -68,6 +68,8 @@ class BoardSession:
         Of the board.
     conditions : Conditions
         Of all runs.
+    held : bool
+        Whether the board can hold the host back (:attr:`fpga.links.Link.held`): all may be sent at once then.
     busy : int, optional
         Most cycles that a run of these programs takes (:func:`sim.worst_case`); by default their timeout.
     tries : int
@@ -91,6 +93,7 @@ class BoardSession:
         *,
         clock_mhz: float,
         baud: int,
+        held: bool = False,
         conditions: Conditions = DEFAULT,
         busy: int | None = None,
         tries: int = 5,
@@ -107,8 +110,9 @@ class BoardSession:
         hertz = 1e6 * clock_mhz
         self._patience = patience(bundle, conditions) / hertz + _LATENCY
         busy = max(decoded.header.timeout for decoded in bundle.decoded) if busy is None else busy
-        # Where a run is over before the queue in front of the accelerator can be full, all may be sent at once.
-        self._ahead = QUEUE_WORDS if busy / hertz > QUEUE_WORDS / words_per_second(baud) else None
+        # Where a run is over before the queue in front of the accelerator can be full, all may be sent at once, too.
+        lost = not held and busy / hertz > QUEUE_WORDS / words_per_second(baud)
+        self._ahead = QUEUE_WORDS if lost else None
         self._link: SerialLink | None = None
         self._loaded = False
         self._failures = 0  # since the last result

@@ -64,6 +64,7 @@ def _attached(
     config: "AcceleratorConfig",
     clock: float,
     baud: int,
+    link: str,
     step: "Progress | None" = None,
 ) -> "Iterator[AttachedBoard]":
     """The board that is asked for."""
@@ -74,7 +75,7 @@ def _attached(
             yield board
     else:
         assert port is not None
-        yield on_board.real(port, clock, baud)
+        yield on_board.real(port, clock, baud, link)
 
 
 def _check_place(port: str | None, simulated: bool) -> None:
@@ -121,6 +122,7 @@ def run(
     ] = None,
     clock: _Clock = 50.0,
     baud: options.Baud = BAUD,
+    link: options.Link = "serial",
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -135,7 +137,7 @@ def run(
     from offramp.measure import on_board
 
     with terminal.stage("run on the board") as step:
-        with _attached(port, simulated, program.config, clock, baud, step) as board:
+        with _attached(port, simulated, program.config, clock, baud, link, step) as board:
             result = on_board.check(
                 board,
                 program,
@@ -167,6 +169,7 @@ def bench(
     images: options.Count = 100,
     clock: _Clock = 50.0,
     baud: options.Baud = BAUD,
+    link: options.Link = "serial",
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -183,7 +186,7 @@ def bench(
     from offramp.measure import on_board
 
     with terminal.stage("measure the board") as step:
-        with _attached(port, simulated, program.config, clock, baud, step) as board:
+        with _attached(port, simulated, program.config, clock, baud, link, step) as board:
             result = on_board.bench(board, program, samples.codes(found.network), progress=step, note=terminal.say)
     rows = [("board", board.name), *board_tables.bench_rows(result)]
     show([*model_tables.source_rows(found, samples, name), *rows])
@@ -201,6 +204,7 @@ def selftest(
     noise: _Noise = 0.0,
     clock: _Clock = 50.0,
     baud: options.Baud = BAUD,
+    link: options.Link = "serial",
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:
@@ -216,7 +220,7 @@ def selftest(
 
     terminal, config = Terminal(), _SIMULATED_CONFIG
     if not simulated:
-        with terminal.stage("ask the board"), _attached(port, simulated, preset(config), clock, baud) as board:
+        with terminal.stage("ask the board"), _attached(port, simulated, preset(config), clock, baud, link) as board:
             from offramp.measure import on_board
 
             config = on_board.attached_config(board)
@@ -225,7 +229,7 @@ def selftest(
     from offramp.measure import on_board
 
     with terminal.stage("run on the board") as step:
-        with _attached(port, simulated, program.config, clock, baud, step) as board:
+        with _attached(port, simulated, program.config, clock, baud, link, step) as board:
             noisy = board.noisy(noise, seed) if noise else board
             result = on_board.check(
                 noisy,

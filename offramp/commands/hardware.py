@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fpga.boards import BAUD
+from fpga.boards import BAUD, LINKS
 from hw.config import preset
-from hw.extras import TOOLS, need
+from hw.extras import TOOLS, USB, need
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.commands.model_options import AnyConfig, runnable_file, takes_model
 from offramp.files import paths
@@ -79,6 +79,12 @@ def build(
     board: options.BoardName = "ulx3s-25f",
     clock: options.Clock = 50.0,
     baud: options.Baud = BAUD,
+    link: Annotated[
+        str,
+        typer.Option(
+            help=f"Link to the host: {', '.join(LINKS)}; of a board that has it.", callback=options.board_link
+        ),
+    ] = "serial",
     seed: options.Seed = 0,
     seeds: Annotated[
         int,
@@ -88,18 +94,19 @@ def build(
     json: options.Json = None,
     request: "ModelRequest",
 ) -> None:
-    """Synthesize, place and route a config with its serial link, and write OUT/BOARD.bit. The seed is the placer's.
+    """Synthesize, place and route a config with its link, and write OUT/BOARD.bit. The seed is the placer's.
 
     Without a config, the largest one is built that is recorded as routed for the board's device or a smaller one. With
     a model, its program is compiled first, for that config or the largest of those that it fits, and written to
     OUT/program.off.
     """
-    need("build", TOOLS)
+    need("build", (*TOOLS, *(USB if link == "usb" else ())))
     check_cache()
     from fpga.boards import board as board_of
     from offramp.measure.recorded import recorded_builds
     from offramp.report.tables import result_tables
 
+    board_of(board).pins(link)
     terminal = Terminal()
     recorded = recorded_builds(board_of(board), terminal.say) if config is None else []
     asked, told = dict[str, Any](), list[tuple[str, str]]()
@@ -132,6 +139,7 @@ def build(
                 out,
                 clock_mhz=clock,
                 baud=baud,
+                link=link,
                 seed=chosen,
                 progress=lambda name: step(0, 0, name),
             )
@@ -141,7 +149,7 @@ def build(
         if seeds > 1:
             from offramp.measure.seeds import clocks_of
 
-            clocks |= clocks_of(config, board, clock, baud, range(seed + 1, seed + seeds), step)
+            clocks |= clocks_of(config, board, clock, baud, range(seed + 1, seed + seeds), step, link=link)
             report = built(max(clocks, key=clocks.__getitem__))
     result = report.to_dict()
     rows = [*told, *result_tables.build_rows(result), *result_tables.seed_rows(clocks)]
@@ -151,9 +159,10 @@ def build(
     figures = {"model": model, **asked, **sizes, "build": result, "seeds": tried, "file": out / f"{board}.bit"}
     finish("build", seed, json, figures)
     if not report.timing_met:
+        short = f"the design reaches {report.fmax_mhz} MHz, its PLL makes {clock:g} MHz"
         terminal.say(
-            f"timing is not met: the design reaches {report.fmax_mhz} MHz, its PLL makes {clock:g} MHz; "
-            f"build it with a lower --clock, or another --seed"
+            f"timing is not met: {short if report.link_met else 'the clock of USB is too fast'}; "
+            f"build it with {'a lower --clock, or ' if report.link_met else ''}another --seed"
         )
         raise typer.Exit(1)
     next_step(f"offramp board flash {out / board}.bit --board {board}")

@@ -95,6 +95,7 @@ def simulate(
     clock: Annotated[
         float, options.ranged(*CLOCKS_MHZ, "Clock that images/s and latencies are for, MHz.", float)
     ] = 50.0,
+    link: options.Link = "serial",
     deadline: options.Deadline = 0,
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,
@@ -147,6 +148,7 @@ def simulate(
             kind,
             eps=reach,
             clock_mhz=clock,
+            link=link,
             curve=curve,
             timeline=0 if trace is not None and timeline is None else timeline,
             conditions=conditions,

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from fpga.baud import FRAME_BITS, WORD_BYTES
 from fpga.host.noise import NoisyPort
 from fpga.host.serial_link import Port, SerialLink, open_port
 from fpga.host.session import BoardSession, identify
+from fpga.links import link_of
 from fpga.runs import RunOutcome
 from fpga.throughput import throughput
 from hw.config import PRESETS, AcceleratorConfig
@@ -48,6 +50,8 @@ class AttachedBoard:
         The same as its times are for.
     seconds : callable
         Time on the board.
+    link : str
+        As of :func:`fpga.links.link_of`.
     """
 
     name: str
@@ -56,6 +60,7 @@ class AttachedBoard:
     baud: int
     nominal: tuple[float, int]
     seconds: Callable[[], float]
+    link: str = "serial"
 
     def noisy(self, share: float, seed: int) -> "AttachedBoard":
         """The same with noise on its line (:class:`fpga.host.noise.NoisyPort`)."""
@@ -64,15 +69,17 @@ class AttachedBoard:
         return AttachedBoard(**fields)
 
 
-def real(port: str, clock_mhz: float, baud: int) -> AttachedBoard:
-    """The board behind a serial port."""
+def real(port: str, clock_mhz: float, baud: int, link: str = "serial") -> AttachedBoard:
+    """The board behind a serial port; one of USB is as fast as its bus, at whatever rate it is opened."""
+    carrier = link_of(link, baud)
     return AttachedBoard(
         name=port,
         connect=lambda: open_port(port, baud),
         clock_mhz=clock_mhz,
-        baud=baud,
+        baud=round(carrier.words_per_second * WORD_BYTES * FRAME_BITS),
         nominal=(clock_mhz, baud),
         seconds=time.monotonic,
+        link=link,
     )
 
 
@@ -110,7 +117,8 @@ def attached_config(board: AttachedBoard) -> str:
 
 
 def _session(board: AttachedBoard, program: Program, note: Callable[[str], None]) -> BoardSession:
-    how: dict[str, Any] = {"clock_mhz": board.clock_mhz, "baud": board.baud, "note": note}
+    held = link_of(board.link, board.baud).held
+    how: dict[str, Any] = {"clock_mhz": board.clock_mhz, "baud": board.baud, "held": held, "note": note}
     return BoardSession(board.connect, bundle_of([program]), busy=worst_case(program), tries=20, **how)
 
 
@@ -271,12 +279,13 @@ def bench(
         alone = board.seconds()
     clock_mhz, baud = board.nominal
     cycles = float(np.mean([outcome.cycles for outcome in outcomes]))
+    most = throughput(program.network.input.shape, cycles, clock_mhz=clock_mhz, baud=baud, link=board.link)
     return {
         "images": len(runs),
         "mean_cycles": cycles,
         "load_seconds": loaded - begun,
         "back_to_back": len(runs) / (together - loaded),
         "one_by_one": len(runs) / (alone - together),
-        "expected": throughput(program.network.input.shape, cycles, clock_mhz=clock_mhz, baud=baud).to_dict(),
+        "expected": most.to_dict(),
         "mended": session.mended,
     }

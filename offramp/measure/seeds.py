@@ -17,7 +17,14 @@ _LOOK = 0.2
 
 
 def clocks_of(
-    config: str, board: str, clock_mhz: float, baud: int, seeds: Sequence[int], progress: Progress | None = None
+    config: str,
+    board: str,
+    clock_mhz: float,
+    baud: int,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+    *,
+    link: str = "serial",
 ) -> dict[int, float]:
     """Highest clock in MHz by seed; each is built by a command of its own, as many at once as there are cores.
 
@@ -36,7 +43,7 @@ def clocks_of(
             while waiting and len(running) < (os.cpu_count() or 1):
                 seed = waiting.pop(0)
                 own = stack.enter_context(ExitStack())
-                running[seed] = own.enter_context(_begun(config, board, clock_mhz, baud, seed, Path(folder))), own
+                running[seed] = own.enter_context(_begun(config, board, clock_mhz, baud, link, seed, Path(folder))), own
             for seed, (build, own) in list(running.items()):
                 if build.wait(_LOOK):
                     found[seed] = float(build.result()["build"]["fmax_mhz"])
@@ -48,8 +55,11 @@ def clocks_of(
 
 
 @contextmanager
-def _begun(config: str, board: str, clock_mhz: float, baud: int, seed: int, folder: Path) -> Iterator[Background]:
-    options: dict[str, Any] = {"config": config, "board": board, "clock": clock_mhz, "baud": baud, "seed": seed}
+def _begun(
+    config: str, board: str, clock_mhz: float, baud: int, link: str, seed: int, folder: Path
+) -> Iterator[Background]:
+    options: dict[str, Any] = {"config": config, "board": board, "clock": clock_mhz, "baud": baud, "link": link}
+    options["seed"] = seed
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     inside = folder / str(seed)
     with background(["build", *arguments, "--out", str(inside)], inside / "log", inside / "result.json") as build:

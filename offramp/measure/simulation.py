@@ -29,6 +29,7 @@ def simulated(
     *,
     eps: float,
     clock_mhz: float,
+    link: str = "serial",
     curve: int = 0,
     timeline: int | None = None,
     conditions: Conditions = DEFAULT,
@@ -42,6 +43,8 @@ def simulated(
         As of :func:`measured`.
     clock_mhz : float
         Clock of the board.
+    link : str
+        Of the board, as of :func:`fpga.links.link_of`; a serial one is as fast as boards have it.
     curve : int
         At so many smaller eps, too (:func:`reach_curve`).
     timeline : int, optional
@@ -65,8 +68,8 @@ def simulated(
     result |= {"cores": program.config.cores, "multipliers": program.config.multipliers}
     if not program.config.loader:  # no board has a memory to read lists from
         cycles, shape = float(found.cycles.mean()), program.network.input.shape
-        board = throughput(shape, cycles, back_to_back=found.back_to_back, clock_mhz=clock_mhz, baud=BAUD)
-        result["board"] = board.to_dict()
+        how: dict[str, Any] = {"clock_mhz": clock_mhz, "baud": BAUD, "link": link}
+        result["board"] = throughput(shape, cycles, back_to_back=found.back_to_back, **how).to_dict()
     return result
 
 

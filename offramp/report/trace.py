@@ -6,7 +6,8 @@ Times of its events are in µs, which cycles become by the clock; the cycles are
 from collections.abc import Iterator
 from typing import Any
 
-from fpga.baud import WORD_BYTES, words_per_second
+from fpga.baud import WORD_BYTES
+from fpga.links import link_of
 
 __all__ = ["counter_events", "trace_events"]
 
@@ -53,7 +54,7 @@ def trace_events(
             did = {"jobs": jobs, "spent": {cause: spent[pe] for cause, spent in each["pe_spent"].items()}}
             events.append(_event(each["layer"], process, _PES + pe, each["begin"], end, clock_mhz, **did))
     if board is not None:
-        word = 1e6 / words_per_second(board["baud"])
+        word = 1e6 / link_of(board.get("link", "serial"), board["baud"]).words_per_second
         begin = board["words_sent"] * word
         events = [each | {"ts": begin + each["ts"]} if each["ph"] == "X" else each for each in events]
         events += _link(board, word, begin + cycles / clock_mhz)

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fpga.boards import BOARDS, CLOCKS_MHZ
+from fpga.boards import BAUD, BOARDS, CLOCKS_MHZ, LINKS
 from fpga.boards import board as board_of
+from fpga.links import HOST_LINKS, link_of
 from hw.config import PRESETS, preset
 from hw.network.exits import DEFAULT, LARGEST, Conditions
 from hw.output import STANDARD_OUTPUT, check_file, check_folder
@@ -30,9 +31,12 @@ __all__ = [
     "DataFolder",
     "Deadline",
     "Json",
+    "Link",
     "Seed",
     "WavesFile",
+    "board_link",
     "checked_config",
+    "checked_link",
     "conditions",
     "identifier",
     "off_file",
@@ -174,6 +178,19 @@ def checked_board(name: str) -> str:
     return name
 
 
+def board_link(name: str) -> str:
+    """Refuse a link that no bitstream has."""
+    if name not in LINKS:
+        raise ValueError(f"--link must be one of {', '.join(LINKS)}, not {name!r}")
+    return name
+
+
+def checked_link(name: str) -> str:
+    """Refuse a link that there isn't."""
+    link_of(name, BAUD)
+    return name
+
+
 def checked_data(name: str) -> str:
     """Refuse a data set that there isn't."""
     from models.datasets.splits import NAMES
@@ -236,6 +253,13 @@ ConfigName = Annotated[
 BoardName = Annotated[str, typer.Option(help=f"Board: {', '.join(BOARDS)}.", callback=checked_board)]
 Clock = Annotated[
     float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)
+]
+Link = Annotated[
+    str,
+    typer.Option(
+        help=f"Link between host and board: {', '.join(HOST_LINKS)}; usb-high for ECPIX-5, usb-full for other boards.",
+        callback=checked_link,
+    ),
 ]
 Baud = Annotated[int, ranged(1200, 12_000_000, "Bits per second of the bitstream's serial line.")]
 Deadline = Annotated[

@@ -149,7 +149,7 @@ def test_a_build_with_usb_says_so(tmp_path):
     with quick_tools(tmp_path / "tools"):
         report = build_core(RunningSum(), board("ecpix5-85f"), tmp_path / "out", link="usb", **OPTIONS)
         again = build_core(RunningSum(), board("ecpix5-85f"), tmp_path / "out", link="usb", **OPTIONS | {"baud": 9600})
-    assert (report.link, report.baud, report.timing_met) == ("usb", 0, True)
+    assert (report.link, report.baud, report.timing_met) == ("usb-high", 0, True)
     assert report.tools["luna-usb"]
     assert (report.log.parent / "board.lpf").read_text() == board("ecpix5-85f").constraints("usb")
     assert again.cached

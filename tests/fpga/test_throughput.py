@@ -46,6 +46,13 @@ def test_the_core_takes_images_back_to_back():
     assert np.isclose(1 / found.one_by_one_images_per_second, 25 * WORD + 1000 / 50e6)
 
 
+def test_usb_carries_both_ways_in_turn():
+    found = throughput((32, 32, 3), 1000.0, clock_mhz=50.0, baud=BAUD, link="usb-high")
+    words = found.words_sent + found.words_received
+    assert (found.link, found.bottleneck) == ("usb-high", "link")
+    assert found.images_per_second == pytest.approx(53_248_000 / (4 * words))
+
+
 @pytest.mark.parametrize("clock", [0.0, -50.0, float("nan"), float("inf")])
 def test_clocks_that_are_none(clock):
     with pytest.raises(ValueError, match=f"the clock must be a positive number of MHz, not {clock}"):

@@ -16,7 +16,7 @@ COMMANDS = {
     "evaluate": {"--data", "--data-dir", "--seed", "--json"},
     "simulate": {
         *("--data", "--data-dir", "--attack", "--eps", "--images", "--curve", "--timeline"),
-        *("--trace", "--seed", "--json"),
+        *("--link", "--trace", "--seed", "--json"),
     },
     "verify": {
         *("--data", "--data-dir", "--images", "--simulator", "--netlist", "--waves", "--layer", "--image"),
@@ -30,7 +30,7 @@ COMMANDS = {
     "exit add": {"--after", "--data", "--config", "--grid", "--exit-loss", "--out", "--seed", "--json"},
     "diff": {"--config", "--data", "--data-dir", "--seed", "--json"},
     "generate": {"--config", "--name", "--out", "--seed", "--json"},
-    "build": {"--config", "--board", "--clock", "--baud", "--seed", "--seeds", "--out", "--json"},
+    "build": {"--config", "--board", "--clock", "--baud", "--link", "--seed", "--seeds", "--out", "--json"},
     "info": {"--seed", "--json"},
     "zoo": {
         *("--add", "--method", "--measure", "--timing", "--config"),
@@ -38,12 +38,25 @@ COMMANDS = {
     },
     "report": {"--out", "--plots", "--seed", "--json"},
     "board flash": {"--board", "--seed", "--json"},
-    "board selftest": {"--port", "--simulated", "--images", "--noise", "--clock", "--baud", "--seed", "--json"},
+    "board selftest": {
+        "--port",
+        "--simulated",
+        "--images",
+        "--noise",
+        "--clock",
+        "--baud",
+        "--link",
+        "--seed",
+        "--json",
+    },
     "board run": {
         *("--port", "--simulated", "--config", "--data", "--images", "--cycles", "--trace", "--clock", "--baud"),
-        *("--seed", "--json"),
+        *("--link", "--seed", "--json"),
     },
-    "board bench": {"--port", "--simulated", "--config", "--data", "--images", "--clock", "--baud", "--seed", "--json"},
+    "board bench": {
+        *("--port", "--simulated", "--config", "--data", "--images", "--clock", "--baud"),
+        *("--link", "--seed", "--json"),
+    },
     "disasm": {"--seed", "--json"},
     "clean": {"--seed", "--json"},
     "bench": {"--config", "--workload", "--images", "--seed", "--json", "--sweep", "--verilator"},

@@ -109,7 +109,7 @@ def played(answers, monkeypatch):
         yield attached
 
     monkeypatch.setattr(on_board, "simulated", simulated)
-    monkeypatch.setattr(on_board, "real", lambda port, clock, baud: attached)
+    monkeypatch.setattr(on_board, "real", lambda port, clock, baud, link: attached)
     for name in ("BoardSession", "SerialLink"):
         kind = getattr(on_board, name)
         monkeypatch.setattr(on_board, name, lambda *given, kind=kind, **more: kind(*given, **more, time=board.time))

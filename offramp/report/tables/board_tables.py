@@ -37,6 +37,13 @@ def bench_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _limit(expected: dict[str, Any]) -> str:
+    """What holds a board back (:meth:`fpga.throughput.Throughput.to_dict`); USB by its name."""
+    if expected["bottleneck"] == "link" and expected.get("link", "serial") != "serial":
+        return f"link, {expected['link']}"
+    return str(expected["bottleneck"])
+
+
 def bench(result: dict[str, Any]) -> Columns:
     """Measured against what is possible, of :func:`offramp.measure.on_board.bench`."""
     expected = result["expected"]
@@ -46,5 +53,5 @@ def bench(result: dict[str, Any]) -> Columns:
         ("one by one", result["one_by_one"], expected["one_by_one_images_per_second"]),
     ):
         rows.append([name, f"{found:,.1f}", f"{most:,.1f}", points(found / most)])
-    limit = f"most by the {expected['bottleneck']}, images/s"
+    limit = f"most by the {_limit(expected)}, images/s"
     return Columns(["images sent", "measured, images/s", limit, "of that, %"], rows)

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fpga.links import link_of
 from offramp.report.tables.columns import Columns
 from offramp.report.tables.units import count, percent, points, storage, usage
 
@@ -105,9 +106,11 @@ def _on_board(found: dict[str, Any] | None) -> str:
 
 def board_note(found: dict[str, Any]) -> str:
     """Of what board images a second are (:meth:`fpga.throughput.Throughput.to_dict`), as a sentence."""
+    # Results of before --link have none.
+    link = link_of(found.get("link", "serial"), found["baud"])
     return (
-        f"images/s: back to back, on a board with a clock of {found['clock_mhz']:g} MHz and a serial link of "
-        f"{found['baud']:,} baud; in brackets which of the two is the bottleneck."
+        f"images/s: back to back, on a board with a clock of {found['clock_mhz']:g} MHz and {link.title}; "
+        "in brackets which of the two is the bottleneck."
     )
 
 
@@ -121,6 +124,8 @@ def build_rows(built: dict[str, Any]) -> list[tuple[str, str]]:
     device = f"{built['board']}: ECP5 {built['device']}, {built['package']}, speed grade {built['speed']}"
     # Baselines of before --baud have none.
     line = [("serial link", f"{built['baud']:,} baud")] if "baud" in built else []
+    if (link := built.get("link", "serial")) != "serial":
+        line = [("link", link_of(link, 0).title)]
     return [
         ("bitstream for", device),
         ("highest clock", f"{built['fmax_mhz']:.1f} MHz, placed and routed (seed {built['seed']})"),

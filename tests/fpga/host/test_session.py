@@ -7,6 +7,7 @@ import pytest
 from fpga.host.noise import NoisyPort
 from fpga.host.serial_link import LinkError
 from fpga.host.session import BoardSession
+from fpga.top import QUEUE_WORDS
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.program.bundle import bundle_of
@@ -87,6 +88,11 @@ def test_no_word_is_sent_that_the_queue_has_no_room_for(session, board, codes, r
         assert reported(found.run(work(codes), expected=expecting(results))) == results
     assert board.lost > 0
     assert found.mended
+
+
+def test_all_is_sent_at_once_to_a_board_that_can_hold_the_host_back(session):
+    with session() as slow, session(held=True) as quick:
+        assert (slow._ahead, quick._ahead) == (QUEUE_WORDS, None)
 
 
 def test_more_images_than_are_handed_over_at_once(session, codes, results):

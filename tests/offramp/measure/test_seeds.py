@@ -58,7 +58,7 @@ def test_as_many_at_once_as_there_are_cores(begun):
     assert [build.seed for build in builds] == list(found)
     assert max(most) == 3
     assert running == set()
-    asked = "build --config tiny --board ulx3s-25f --clock 40.0 --baud 1000000 --seed 4 --out"
+    asked = "build --config tiny --board ulx3s-25f --clock 40.0 --baud 1000000 --link serial --seed 4 --out"
     assert builds[0].arguments[:-1] == asked.split()
     assert steps[-1] == (7, 7, "seeds placed and routed")
 

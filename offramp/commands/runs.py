@@ -95,7 +95,7 @@ def simulate(
     clock: Annotated[
         float, options.ranged(*CLOCKS_MHZ, "Clock that images/s and latencies are for, MHz.", float)
     ] = 50.0,
-    link: options.Link = "serial",
+    link: options.LinkName = "serial",
     deadline: options.Deadline = 0,
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,

@@ -31,7 +31,7 @@ __all__ = [
     "DataFolder",
     "Deadline",
     "Json",
-    "Link",
+    "LinkName",
     "Seed",
     "WavesFile",
     "board_link",
@@ -254,7 +254,7 @@ BoardName = Annotated[str, typer.Option(help=f"Board: {', '.join(BOARDS)}.", cal
 Clock = Annotated[
     float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)
 ]
-Link = Annotated[
+LinkName = Annotated[
     str,
     typer.Option(
         help=f"Link between host and board: {', '.join(HOST_LINKS)}; usb-high for ECPIX-5, usb-full for other boards.",

@@ -21,10 +21,22 @@ if TYPE_CHECKING:
 
     from models.networks.architectures import AnyArchitecture
 
-__all__ = ["MAGIC", "Checkpoint", "Compressed", "load", "load_compressed", "save", "save_compressed", "stage_of"]
+__all__ = [
+    "DENSE",
+    "MAGIC",
+    "Checkpoint",
+    "Compressed",
+    "load",
+    "load_compressed",
+    "save",
+    "save_compressed",
+    "stage_of",
+]
 
 #: What files of trained and of compressed networks begin with.
 MAGIC = b"OFFRCKPT"
+#: What the name of the unpruned network ends with, after that of the data set.
+DENSE = "-dense"
 _VERSION = 3
 _NETWORKS = ("network", "dense")
 #: What files of either stage say.

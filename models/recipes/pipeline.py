@@ -20,7 +20,7 @@ from models.integer import golden
 from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each, curve, with_exit_thresholds
 from models.methods.detector import with_ranges
-from models.recipes.checkpoint import Checkpoint, Compressed
+from models.recipes.checkpoint import DENSE, Checkpoint, Compressed
 from models.recipes.recipe import Recipe, Stage, change_integers, make_pieces
 from models.recipes.registry import Context, IntegerContext
 from models.recipes.start import starting_network, trained_teacher
@@ -201,7 +201,7 @@ def compress(
     network = work.integers(chosen.quantize, model, dense, dataset.name, True, chosen.levels)
     few = dataset.validation.take(_ACTIVITY_IMAGES)
     network = change_integers(chosen, network, IntegerContext(codes=encode(few.images, network), labels=few.labels))
-    reference = work.integers(chosen.dense, dense, dense, f"{dataset.name}-dense", False)
+    reference = work.integers(chosen.dense, dense, dense, f"{dataset.name}{DENSE}", False)
     network, found, points = _calibrated(network, dataset.validation, chosen.exit_loss)
     if chosen.flagged:
         network = with_ranges(network, encode(dataset.validation.images, network), chosen.flagged)

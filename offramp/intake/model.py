@@ -244,7 +244,8 @@ def _ours(request: ModelRequest) -> Model:
     kind = kind_of(Path(name))
     if kind == "program":
         found = program(Path(name))
-        known = found.network.name if found.network.name in NAMES else None
+        data = found.network.name.removesuffix(checkpoint.DENSE)
+        known = data if data in NAMES else None
         return Model(network=found.network, origin=f"program {name}", program=found, data=known)
     if kind == "network of the zoo":
         entry = zoo.entry(name)

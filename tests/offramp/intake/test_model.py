@@ -75,6 +75,7 @@ def test_files_of_ours(small, tmp_path):
     found = read(ModelRequest(model=str(small.folder / paths.PROGRAM)))
     assert found.program is not None
     assert found.data == "digits"
+    assert read(ModelRequest(model=str(small.folder / paths.UNPRUNED))).data == "digits"
     found = read(ModelRequest(model="zoo:digits"))
     assert (found.origin, found.data, found.config) == ("zoo:digits", "digits", "single")
 

@@ -246,7 +246,7 @@ def _ulx3s(name: str, device: str) -> Board:
 def _ecpix5(name: str, device: str) -> Board:
     """ECPIX-5 (LambdaConcept) with one of its devices; its serial port is on the FTDI chip of the USB connector.
 
-    The reset button resets; the green and the red of LED 0 are the lamps. USB is the socket USB-C, behind a USB3300.
+    The reset button resets; the green and the red of LED 0 are the lamps. USB is the socket USB-C, behind a PHY.
     Pins: amaranth-boards, ``ecpix5.py``.
     """
     data = ("M26", "L25", "L26", "K25", "K26", "J23", "P25", "H25")

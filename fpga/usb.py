@@ -9,7 +9,7 @@ from amaranth.hdl import DomainRenamer, Fragment
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import AsyncFIFOBuffered
-from amaranth.lib.wiring import In, connect
+from amaranth.lib.wiring import In
 from luna.gateware.memory import TransactionalizedFIFO
 from luna.gateware.stream import StreamInterface
 from luna.gateware.usb.devices.acm import ACMRequestHandlers, USBSerialDevice
@@ -324,7 +324,11 @@ class UsbShell(wiring.Component):
 
         # To the host. A packet ends with the last word there is, for which the host then waits no longer.
         m.submodules.sent = sent = AsyncFIFOBuffered(width=32, depth=_QUEUE_WORDS, w_domain="sync", r_domain="usb")
-        connect(m, core.o, sent.w_stream)
+        m.d.comb += [
+            sent.w_data.eq(core.o.payload),
+            sent.w_en.eq(core.o.valid & ~restart),
+            core.o.ready.eq(sent.w_rdy & ~restart),
+        ]
         byte, waited, ending = Signal(2), Signal(range(_WAIT + 1)), Signal()
         m.d.comb += [
             ending.eq(sent.r_rdy & (byte == 3) & (sent.r_level <= 1)),

@@ -202,6 +202,25 @@ def test_a_reply_of_whole_packets_ends_with_an_empty_one():
     simulate(dut, scenario)
 
 
+def test_answers_that_follow_each_other_share_a_packet():
+    dut = Bench()
+    values = list(range(4))
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        ctx.set(dut.pause, 1)
+        await put(ctx, host, words(values))
+        for _ in values:
+            await ctx.tick().repeat(10)
+            ctx.set(dut.pause, 0)
+            await ctx.tick()
+            ctx.set(dut.pause, 1)
+        await ctx.tick("usb").repeat(100)
+        assert await host.bulk_in(ctx, DATA) == expected(values)
+
+    simulate(dut, scenario)
+
+
 @pytest.mark.parametrize("values", [[0xFFFF, 0], [5]], ids=["until it is ended", "of 5 ms"])
 def test_a_break_in_the_middle_of_a_word_restarts_everything(values):
     dut = Bench()

@@ -4,8 +4,9 @@ import random
 import re
 
 import pytest
-from amaranth import Module
-from amaranth.lib import wiring
+from amaranth import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from luna.gateware.interface.ulpi import UTMITranslator
 from luna.gateware.usb.usb2.reset import USBResetSequencer
@@ -18,14 +19,33 @@ from tests.fpga.test_usb import DATA, brought_up, collect, expected, put, send_b
 from tests.fpga.usb_host import UlpiWire, UsbHost
 
 
-class UlpiBench(wiring.Component):
-    def __init__(self):
-        super().__init__({})
-        self.bus = ulpi_bus()
+class Unhurried(wiring.Component):
+    """Takes every word at once, and always has one: it counts them."""
+
+    i: In(stream.Signature(32))
+    o: Out(stream.Signature(32))
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.shell = UsbShell(RunningSum(), self.bus, HIGH_SPEED_BYTES)
+        m.d.comb += [self.i.ready.eq(1), self.o.valid.eq(1)]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.payload.eq(self.o.payload + 1)
+        return m
+
+
+class UlpiBench(wiring.Component):
+    """The shell behind a PHY with ULPI, and the cycles of its clock."""
+
+    def __init__(self, core):
+        super().__init__({})
+        self.bus = ulpi_bus()
+        self.core = core
+        self.cycles = Signal(32)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.shell = UsbShell(self.core, self.bus, HIGH_SPEED_BYTES)
+        m.d.usb += self.cycles.eq(self.cycles + 1)
         return m
 
 
@@ -36,8 +56,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(USBResetSequencer, "_CYCLES_2_MILLISECONDS", 200)
 
 
-def simulate(scenario, pace=0):
-    dut = UlpiBench()
+def simulate(scenario, core, pace=0):
+    dut = UlpiBench(core)
     wire = UlpiWire(dut.bus, pace)
     host = UsbHost(wire, HIGH_SPEED_BYTES)
     simulator = Simulator(dut)
@@ -47,7 +67,7 @@ def simulate(scenario, pace=0):
     async def testbench(ctx):
         await wire.plug(ctx)
         await host.reset(ctx)
-        await scenario(ctx, host)
+        await scenario(ctx, host, dut)
 
     simulator.add_testbench(testbench)
     simulator.add_testbench(wire.run, background=True)
@@ -59,7 +79,7 @@ def test_words_at_high_speed_through_a_phy(quick, pace):
     generator = random.Random(pace)
     values = [generator.randrange(1 << 32) for _ in range(300)]
 
-    async def scenario(ctx, host):
+    async def scenario(ctx, host, _):
         told = await brought_up(ctx, host)
         assert told[2][-3:-1] == (512).to_bytes(2, "little")
         data, found, packets = words(values), bytearray(), []
@@ -77,7 +97,29 @@ def test_words_at_high_speed_through_a_phy(quick, pace):
         await put(ctx, host, words([0x0003_0005]))
         assert await collect(ctx, host, 4) == words([15])
 
-    simulate(scenario, pace)
+    simulate(scenario, RunningSum(), pace)
+
+
+def test_a_packet_at_high_speed_takes_a_cycle_a_byte_and_few_more(quick):
+    """Nothing is refused where the core keeps up: the bus alone says how fast it is."""
+    count, taken = 4, {}
+
+    async def scenario(ctx, host, dut):
+        await brought_up(ctx, host)
+        await ctx.tick("usb").repeat(700)
+        for way in ("out", "in"):
+            begin = ctx.get(dut.cycles)
+            for number in range(count):
+                if way == "out":
+                    assert await host.bulk_out(ctx, DATA, bytes(512))
+                else:
+                    expected = words(range(128 * number, 128 * (number + 1)))
+                    assert await host.bulk_in(ctx, DATA) == expected
+            taken[way] = (ctx.get(dut.cycles) - begin) / count
+
+    simulate(scenario, Unhurried())
+    assert 512 < taken["out"] < 540
+    assert 512 < taken["in"] < 540
 
 
 @pytest.mark.parametrize("name", ["ulx3s-25f", "orangecrab-25f", "ecpix5-85f"])

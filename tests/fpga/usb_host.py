@@ -115,6 +115,7 @@ class UlpiWire:
         self._line = self._J
         self._state = None  # what the link was told last of the line
         self._packet = None
+        self._sending = False
         self._found: list[bytes] = []
         self.registers: dict[int, int] = {}
         self.chirped = 0
@@ -156,6 +157,7 @@ class UlpiWire:
         await ctx.tick("usb")
 
     async def _transmit(self, ctx, command: int):
+        self._sending = True
         await self._take(ctx, 1)
         low = command & 0xF
         found = bytearray([low | (~low & 0xF) << 4])
@@ -166,6 +168,7 @@ class UlpiWire:
             self._found.append(bytes(found))
         else:
             self.chirped += len(found)
+        self._sending = False
 
     async def _tell(self, ctx):
         """The state of the line, and that there is power."""
@@ -230,13 +233,11 @@ class UlpiWire:
             await ctx.tick("usb")
 
     async def receive(self, ctx, patience: int) -> bytes:
-        """A packet that ends within so many cycles, and a longest one's, or nothing."""
-        for _ in range(patience + 600 * (1 + self._pace)):
+        """A packet that begins within so many cycles, or nothing."""
+        while patience or self._sending:
             if self._found:
                 return self._found.pop()
-            if not patience:
-                break
-            patience -= not ctx.get(self._bus.data.o)
+            patience -= not self._sending
             await ctx.tick("usb")
         return b""
 

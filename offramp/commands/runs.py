@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "simulate", "verify"]
 
-#: Random images, where there are no others.
-_RANDOM = 16
+#: Images that are simulated unless told otherwise; random ones, where there are no others.
+_SIMULATED, _RANDOM = 1000, 16
 #: Images of a model from outside that the RTL computes.
 _SAMPLE = 2
 
@@ -91,7 +91,10 @@ def simulate(
         float | None,
         options.ranged(0, 1, "Largest change of a pixel.", float, show_default="by data set"),
     ] = None,
-    images: options.Count = 1000,
+    images: Annotated[
+        int | None,
+        options.ranged(1, options.MOST_IMAGES, "Test images.", show_default=f"{_SIMULATED}; {_RANDOM} random ones"),
+    ] = None,
     clock: Annotated[
         float, options.ranged(*CLOCKS_MHZ, "Clock that images/s and latencies are for, MHz.", float)
     ] = 50.0,
@@ -138,7 +141,8 @@ def simulate(
         from offramp.report.tables import model_tables, result_tables
 
         found = read(request)
-        samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
+        count = images or (_SIMULATED if data or found.data else _RANDOM)
+        samples = images_of(found, request, data, count, step)
         program, name = program_of(found, config, step)
         reach = inputs.default_eps(data or found.data or "") if eps is None and kind.steps else eps or 0.0
         result = simulated(

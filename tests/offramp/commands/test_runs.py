@@ -6,7 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from hw.network import network_file
 from hw.network.exits import Conditions
+from hw.network.network_file import NetworkFile
 from offramp.files import paths, program_files
 from offramp.report.trace import trace_events
 from offramp.rtl import run as rtl
@@ -37,6 +39,16 @@ def test_evaluate_simulate_and_the_files_agree(small, tmp_path):
     assert "on a board with a clock of 51.37 MHz" in " ".join(text.split())
     assert "PLL" not in text
     assert json.loads(json_file.read_text())["eps"] == 0.1
+
+
+def test_as_many_random_images_are_simulated_as_are_asked_for(small, tmp_path):
+    """A network that isn't of a data set gets few if nothing is said."""
+    network, json_file = tmp_path / "net.off", tmp_path / "result.json"
+    network_file.save(network, NetworkFile(network=small.network.network, origin="a test", activity={}))
+    for options, count in (((), 16), (("--images", 20), 20), (("--images", 5), 5)):
+        assert run("simulate", network, "--config", "tiny", *options, "--json", json_file)[1] == 0
+        result = json.loads(json_file.read_text())
+        assert (result["images"], result["images_of"]) == (count, f"{count} random images, seed 0")
 
 
 @pytest.mark.parametrize("equal", [(True, True), (False, True), (True, False)])

@@ -18,10 +18,11 @@ _TITLES = {
 #: From here on a figure has one digit after the point.
 _LARGE = 100
 _NOTE = "Only what differs is shown; = stands where a figure of a row is the same in both."
+_IMAGES = "Accuracy and cycles are of different images: with --data they are of the same."
 
 
 def difference_tables(first: str, second: str, found: list[Change]) -> list[str | Columns]:
-    """Tables and headings: the whole with a column for each of the two, lists with a row for each entry."""
+    """Tables, headings and notes: the whole with a column for each of the two, lists with a row for each entry."""
     whole = [change for change in found if not change.table]
     parts: list[str | Columns] = []
     if whole:
@@ -36,7 +37,8 @@ def difference_tables(first: str, second: str, found: list[Change]) -> list[str 
             lists.setdefault(change.table, []).append(change)
     for table, own in lists.items():
         parts += [f"{_title(table)}, {first} → {second}:", _by_row(own)]
-    return [*parts, _NOTE] if lists else parts
+    notes = {_NOTE: bool(lists), _IMAGES: any(change.figure == "images of" for change in whole)}
+    return [*parts, *(note for note, is_due in notes.items() if is_due)]
 
 
 def _by_row(found: list[Change]) -> Columns:

@@ -49,6 +49,14 @@ def test_figures_of_the_whole_are_in_words_and_shares_in_percent():
     ]
 
 
+@pytest.mark.parametrize("key", ["images of", "images_of"])
+def test_figures_of_different_images_are_told(key):
+    said = "Accuracy and cycles are of different images: with --data they are of the same."
+    every = [{key: images} | FIRST for images in ("digits, test", "256 random images, seed 0")]
+    assert difference_tables("a", "b", changes(*every))[-1] == said
+    assert said not in difference_tables("a", "b", changes(every[0], {key: "digits, test"} | SECOND))
+
+
 def test_layers_are_rows_and_what_is_the_same_is_marked():
     assert tables(FIRST, SECOND)["By layer, means over the images that reach it, a → b:"] == [
         ["layer", "cycles", "change of cycles", "of limit, %", "cycles lost: drain"],

@@ -244,7 +244,19 @@ def import_(
 
 
 def _export_path(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:
-    """Refuse a path that can't be written to, before the work: a file of others, or a folder."""
+    """Refuse a path that can't be written to, before the work: a file of others, or a folder.
+
+    Raises
+    ------
+    ValueError
+        Also when it is named like a file of ours.
+    """
+    if paths.is_ours(path):
+        others = " or ".join(EXPORTED)
+        raise ValueError(
+            f"{option.opts[0]} must name a folder, or a file that ends in {others}, not {path}: "
+            f"offramp import writes {paths.OURS}"
+        )
     (check_file if path.suffix in EXPORTED else check_folder)(path)
     paths.writes(context, option, path, *(() if path.suffix in EXPORTED else (_DESCRIPTION, _ARRAYS)))
     return path

@@ -272,6 +272,15 @@ def test_a_folder_is_not_named_like_a_file_of_ours(tmp_path, monkeypatch, capsys
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_export_is_not_named_like_a_file_of_ours(tmp_path, monkeypatch, capsys):
+    said = refused(monkeypatch, capsys, "export", "zoo:digits", "-o", tmp_path / "net.off")
+    assert said == (
+        f"--out must name a folder, or a file that ends in .onnx or .tflite, not {tmp_path / 'net.off'}: "
+        "offramp import writes .off"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("name", "option"), OUTPUTS)
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys, name, option):
     (tmp_path / "file").write_text("kept")

@@ -10,7 +10,7 @@ from fpga.boards import BAUD, LINKS
 from hw.config import preset
 from hw.extras import TOOLS, USB, need
 from offramp.commands.common import OUT, finish, next_step, show
-from offramp.commands.model_options import AnyConfig, runnable_file, takes_model
+from offramp.commands.model_options import runnable_file, takes_model
 from offramp.files import paths
 from offramp.files.cache_folder import check_cache
 from offramp.files.kinds import MODELS
@@ -75,7 +75,9 @@ def build(
             help=f"A model whose program is written, too: {MODELS}.", show_default="none", callback=runnable_file
         ),
     ] = None,
-    config: AnyConfig = None,
+    config: Annotated[
+        str | None, options.config_name("the largest that is recorded as routed, and the model fits")
+    ] = None,
     board: options.BoardName = "ulx3s-25f",
     clock: options.Clock = 50.0,
     baud: options.Baud = BAUD,

@@ -11,7 +11,7 @@ import typer
 from offramp.commands.common import PROGRAM
 from offramp.files import paths
 from offramp.files.kinds import MODELS, check_integer, check_model, check_weights, file_of
-from offramp.terminal.options import SIZES, DataFolder, checked_config, ranged
+from offramp.terminal.options import DataFolder, config_name, ranged
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
@@ -122,15 +122,7 @@ AnyModels = Annotated[
     list[Path] | None,
     typer.Argument(help=f"Models: {MODELS}.", show_default="out/program.off", callback=_models),
 ]
-AnyConfig = Annotated[
-    str | None,
-    typer.Option(
-        "--config",
-        help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base-85f,lanes=2.",
-        show_default="a program's own; else the smallest that fits",
-        callback=checked_config,
-    ),
-]
+AnyConfig = Annotated[str | None, config_name("a program's own; else the smallest that fits")]
 AnyData = Annotated[
     str | None,
     typer.Option(

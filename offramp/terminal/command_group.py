@@ -42,8 +42,19 @@ def _plain(command: Any, parameters: list[Any]) -> list[Any]:
     hints = signature(command.callback).parameters
     for parameter in parameters:
         types = _types(hints[parameter.name].annotation) if parameter.name in hints else {bool}
+        parameter.display_type_rich = partial(_type_of, parameter)
         parameter.get_runtime_param = partial(_Plain, next((kind for kind in (bool, Path) if kind in types), str))
     return parameters
+
+
+#: How help calls the types of values that Typer names as Python does.
+_WORDS = {"<bool>": "", "<str>": "<text>", "<list[str]>": "<text>", "<list[Path]>": "<path>"}
+
+
+def _type_of(parameter: Any, ctx: Any) -> str:
+    """What help says of a parameter's type: nothing of a flag, which takes no value."""
+    found = type(parameter).display_type_rich(parameter, ctx)
+    return _WORDS.get(found, found)
 
 
 def _types(hint: Any) -> set[Any]:

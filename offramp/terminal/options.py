@@ -19,7 +19,6 @@ from offramp.terminal.console import diverted
 __all__ = [
     "MOST_IMAGES",
     "MOST_SEED",
-    "SIZES",
     "Audit",
     "Baud",
     "BoardName",
@@ -38,6 +37,7 @@ __all__ = [
     "checked_config",
     "checked_link",
     "conditions",
+    "config_name",
     "identifier",
     "off_file",
     "out",
@@ -50,6 +50,8 @@ __all__ = [
 
 #: What the option for a command's files is called, everywhere.
 OUT = ("--out", "-o")
+#: Presets with their sizes, in words.
+_SIZES = ", ".join(f"{name} ({config.cores}x{config.pes} PEs)" for name, config in PRESETS.items())
 #: Of a seed and of images: what every generator and placer takes, and more than any test set has.
 MOST_SEED, MOST_IMAGES = (1 << 31) - 1, 1_000_000
 
@@ -172,6 +174,16 @@ def checked_config(name: str | None) -> str | None:
     return name
 
 
+def config_name(default: bool | str = True) -> Any:
+    """The option that names an accelerator config; ``default`` says in words which one is taken without it."""
+    return typer.Option(
+        "--config",
+        help=f"Accelerator config, cores x PEs: {_SIZES}; sizes may follow: base-85f,lanes=2.",
+        show_default=default,
+        callback=checked_config,
+    )
+
+
 def checked_board(name: str) -> str:
     """Refuse a board that there isn't."""
     board_of(name)
@@ -240,16 +252,7 @@ WavesFile = Annotated[
         callback=waves_file,
     ),
 ]
-#: Presets with their sizes, in words.
-SIZES = ", ".join(f"{name} ({config.cores}x{config.pes} PEs)" for name, config in PRESETS.items())
-ConfigName = Annotated[
-    str,
-    typer.Option(
-        "--config",
-        help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base-85f,lanes=2.",
-        callback=checked_config,
-    ),
-]
+ConfigName = Annotated[str, config_name()]
 BoardName = Annotated[str, typer.Option(help=f"Board: {', '.join(BOARDS)}.", callback=checked_board)]
 Clock = Annotated[
     float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)

@@ -12,13 +12,18 @@ from tests.offramp.intake.models import tflite_file
 
 
 def test_generate_writes_the_files_of_a_core(tmp_path):
-    text, code = run("generate", "--config", "tiny", "--name", "mine", "--output", tmp_path, "--json", tmp_path / "r")
+    text, code = run("generate", "--config", "tiny", "--name", "mine", "--out", tmp_path, "--json", tmp_path / "r")
     assert code == 0
     assert preset("tiny").digest()[:16] in text
     made = {path.name for path in tmp_path.iterdir()} - {"r"}
     result = json.loads((tmp_path / "r").read_text())
     assert made == set(result["files"]) >= {"mine.v", "mine.json"}
     assert result["lines"] == (tmp_path / "mine.v").read_text().count("\n")
+
+
+def test_help_says_which_config_is_built_without_one():
+    text = " ".join(run("build", "--help")[0].replace("│", " ").split())
+    assert "[default: (the largest that is recorded as routed, and the model fits)]" in text
 
 
 def test_build_names_files_relative_to_the_working_folder(tmp_path, monkeypatch):

@@ -43,6 +43,14 @@ def test_a_name_that_is_nearly_a_command_is_answered_with_that():
     assert "Did you mean 'simulate'?" in text
 
 
+def test_help_names_types_in_words_and_none_of_flags():
+    for name in ("verify", "bench", "zoo"):
+        text = run(name, "--help")[0]
+        assert not [kind for kind in ("<bool>", "<str>", "list[") if kind in text]
+    assert "<text>" in run("bench", "--help")[0]
+    assert "models...      <path>" in run("verify", "--help")[0]
+
+
 def test_paragraphs_of_help_have_no_line_breaks_of_the_source():
     for found in cli.commands().values():
         assert not [paragraph for paragraph in found.help.split("\n\n") if "\n" in paragraph]

@@ -8,7 +8,14 @@ from amaranth.lib.wiring import In
 from amaranth.sim import Simulator
 from luna.gateware.interface.utmi import UTMIInterface
 
+from fpga.driver import Answer, identity, load_bundle, reply_length
+from fpga.runs import run_image
 from fpga.usb import UsbShell
+from hw.config import preset
+from hw.network.exits import DEFAULT
+from hw.program.bundle import bundle_of
+from hw.program.protocol import PROTOCOL_VERSION
+from hw.rtl.accelerator import Accelerator
 from tests.fpga.cores import RunningSum
 from tests.fpga.usb_host import Pid, StalledError, UsbHost, UtmiWire
 
@@ -19,16 +26,18 @@ class Bench(wiring.Component):
     pause: In(1)
     reset: In(1)
 
-    def __init__(self, packet_bytes=64):
+    def __init__(self, core=None, packet_bytes=64):
         super().__init__()
         self.utmi = UTMIInterface()
         self.packet_bytes = packet_bytes
+        self.core = core or RunningSum()
 
     def elaborate(self, platform):
         m = Module()
-        core = RunningSum()
-        m.submodules.shell = shell = UsbShell(core, self.utmi, self.packet_bytes)
-        m.d.comb += [core.pause.eq(self.pause), shell.reset.eq(self.reset)]
+        m.submodules.shell = shell = UsbShell(self.core, self.utmi, self.packet_bytes)
+        m.d.comb += shell.reset.eq(self.reset)
+        if isinstance(self.core, RunningSum):
+            m.d.comb += self.core.pause.eq(self.pause)
         return m
 
 
@@ -313,3 +322,56 @@ def test_the_boards_reset_resets_the_core():
         assert await collect(ctx, host, 4) == words([1])
 
     simulate(dut, scenario)
+
+
+async def perform(ctx, host, operation):
+    """A protocol operation over bulk packets; its outcome."""
+    received = bytearray()
+
+    async def take(count):
+        while len(received) < 4 * count:
+            received.extend(await collect(ctx, host, 1))
+        found = list(struct.unpack(f"<{count}I", received[: 4 * count]))
+        del received[: 4 * count]
+        return found
+
+    async def answer():
+        (header,) = await take(1)
+        return Answer.from_words([header, *await take(reply_length(header))])
+
+    try:
+        transaction = next(operation)
+        while True:
+            data = words(transaction.words)
+            for start in range(0, len(data), host.packet_bytes):
+                await put(ctx, host, data[start : start + host.packet_bytes])
+            transaction = operation.send([await answer() for _ in range(transaction.replies)])
+    except StopIteration as finished:
+        assert not received
+        return finished.value
+
+
+@pytest.mark.slow
+def test_an_image_is_classified_over_usb():
+    """The RTL, a program and an image of random numbers; result and cycles as golden model and simulator have them."""
+    from hw.compiler.compile import compile_network
+    from models.integer.golden import run as golden
+    from sim import simulate as simulate_program
+    from tests.random_networks import random_codes, random_network
+
+    config, network = preset("tiny"), random_network(434)
+    program = compile_network(network, config)
+    codes = random_codes(network, 1, 0)
+    found = golden(network, codes)
+    (cycles,) = simulate_program(program, codes, golden=found).cycles
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        version, digest = await perform(ctx, host, identity())
+        assert (version, digest) == (PROTOCOL_VERSION, config.word_digest)
+        await perform(ctx, host, load_bundle(bundle_of([program])))
+        outcome = await perform(ctx, host, run_image(program, codes[0], conditions=DEFAULT))
+        assert (outcome.label, outcome.exit) == (found.classes[0], found.exit_index[0])
+        assert (outcome.margin, outcome.cycles) == (found.margins[0, outcome.exit], cycles)
+
+    simulate(Bench(Accelerator(config), 512), scenario)

@@ -255,6 +255,8 @@ class UsbHost:
     ----------
     naks : int
         Refused packets so far.
+    repeats : int
+        Packets so far that the host had already, by their DATA0 or DATA1.
     """
 
     _CONTROL_BYTES = 64
@@ -264,7 +266,7 @@ class UsbHost:
     def __init__(self, wire, packet_bytes: int):
         self.wire, self.packet_bytes = wire, packet_bytes
         self.address = 0
-        self.naks = 0
+        self.naks = self.repeats = 0
         self.toggles = {Pid.OUT: Pid.DATA0, Pid.IN: Pid.DATA0}
 
     async def reset(self, ctx):
@@ -361,6 +363,7 @@ class UsbHost:
         if pid == Pid.NAK:
             return None
         if pid != self.toggles[Pid.IN]:
+            self.repeats += 1
             return b""
         self._flip(Pid.IN)
         return data

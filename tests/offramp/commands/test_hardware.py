@@ -43,6 +43,20 @@ def test_build_names_files_relative_to_the_working_folder(tmp_path, monkeypatch)
         assert result["config_digest"] == preset("tiny").digest()
 
 
+def test_build_with_usb_names_its_link(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "build"))
+    with quick_tools(tmp_path / "tools"):
+        text, code = run("build", "--config", "tiny", "--board", "ecpix5-45f", "--link", "usb", "--json", "built.json")
+    assert code == 0
+    assert "USB at high speed, whose bus carries at most 53.2 MB/s" in " ".join(text.split())
+    assert json.loads(Path("built.json").read_text())["build"]["link"] == "usb-high"
+    said = refused(monkeypatch, capsys, "build", "--config", "tiny", "--board", "colorlight-i5", "--link", "usb")
+    assert said.startswith("colorlight-i5: link must be serial, not usb, which these boards have: ulx3s-12f, ")
+    said = refused(monkeypatch, capsys, "build", "--config", "tiny", "--link", "usb-high")
+    assert said == "--link must be one of serial, usb, not 'usb-high'"
+
+
 def test_build_says_what_is_to_know_of_a_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "build"))

@@ -1,5 +1,7 @@
 """Checks and measurements on a board that is played; tests/rtl/test_board.py has the RTL."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,16 @@ def test_a_bench_compares_with_what_the_line_allows(quick, program, codes):
     assert 0 < found["one_by_one"] < expected["one_by_one_images_per_second"]
     assert found["one_by_one"] < found["back_to_back"] < expected["images_per_second"]
     assert found["load_seconds"] > 0
+
+
+def test_a_board_with_usb_has_the_rate_of_its_bus(quick, program, codes):
+    found = on_board.real("/dev/ttyACM0", 50.0, 3_000_000, "usb-high")
+    assert (found.baud, found.nominal, found.link) == (532_480_000, (50.0, 3_000_000), "usb-high")
+    expected = bench(replace(quick, link="usb-full"), program, codes)["expected"]
+    assert expected["link"] == "usb-full"
+    assert 4 * expected["link_images_per_second"] * (expected["words_sent"] + expected["words_received"]) == (
+        pytest.approx(1_216_000)
+    )
 
 
 def test_a_board_says_which_preset_it_holds(played, monkeypatch):

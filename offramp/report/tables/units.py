@@ -3,9 +3,9 @@
 __all__ = ["count", "percent", "points", "storage", "usage"]
 
 
-def percent(share: float, digits: int = 2) -> str:
-    """A share in a sentence: ``85.02 %``."""
-    return f"{points(share, digits)} %"
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share in a sentence: ``85.02 %``; a dash where there is none."""
+    return "-" if share is None else f"{points(share, digits)} %"
 
 
 def points(share: float | None, digits: int = 2) -> str:

@@ -5,12 +5,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from offramp.difference import Change
-from offramp.report.plots.chart import COLOURS, Chart, PlotTable, blank
+from offramp.report.plots.chart import COLOURS, Chart, PlotTable, blank, brief
 
 __all__ = ["largest_changes"]
 
-#: In one figure.
-_MOST = 24
+#: Changes in one figure, and letters of a name.
+_MOST, _LETTERS = 24, 36
 
 
 def largest_changes(changes: list[Change]) -> Chart | None:
@@ -48,7 +48,7 @@ def _changes(data: PlotTable) -> Figure:
     axes.axvline(0, color="black", linewidth=0.6)
     axes.hlines(heights, 0, data["change, %"], color=COLOURS[0], linewidth=1)
     axes.plot(data["change, %"], heights, "o", color=COLOURS[0])
-    axes.set_yticks(heights, data["what"])
+    axes.set_yticks(heights, [brief(what, _LETTERS) for what in data["what"]])
     axes.set_ylim(len(data.rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("change, % of the first")

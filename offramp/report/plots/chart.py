@@ -29,6 +29,7 @@ __all__ = [
     "PlotTable",
     "add_microseconds",
     "blank",
+    "brief",
     "file_name",
     "label_points",
     "legend_below",
@@ -159,6 +160,14 @@ def file_name(text: str) -> str:
 def _tidy(value: Any) -> Any:
     """A number without the digits that are only rounding of floats; anything else as it is."""
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+
+
+def brief(name: str, letters: int = 28) -> str:
+    """A name as it stands at an axis, where panels need room too: of a long one its beginning and its end.
+
+    The figure's data have all of it.
+    """
+    return name if len(name) <= letters else f"{name[: letters // 2]}…{name[1 - letters // 2 :]}"
 
 
 def blank(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:

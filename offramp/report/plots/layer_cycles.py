@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offramp.report.plots.chart import COLOURS, Chart, PlotTable, add_microseconds, blank, legend_below
+from offramp.report.plots.chart import COLOURS, Chart, PlotTable, add_microseconds, blank, brief, legend_below
 
 __all__ = ["layer_cycles", "workload_cycles"]
 
@@ -83,7 +83,7 @@ def _split(data: PlotTable, label: str, clock_mhz: float | None) -> Figure:
         colour = COLOURS[number % len(COLOURS)]
         axes.barh(range(len(left)), data[name], left=left, height=0.7, color=colour, label=name)
         left = [start + more for start, more in zip(left, data[name], strict=True)]
-    axes.set_yticks(range(len(left)), data[data.head[0]])
+    axes.set_yticks(range(len(left)), map(brief, data[data.head[0]]))
     axes.set_ylim(len(left) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     _write_shares(axes, data)

@@ -115,6 +115,7 @@ def _taken(data: PlotTable) -> Figure:
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("images")
+    axes.locator_params(axis="x", integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     legend_below(figure, axes, 2)
     return figure
@@ -136,7 +137,9 @@ def margin_histogram(per_image: dict[str, list[int]], thresholds: list[int | Non
     """
     margins, taken = np.array(per_image["margin"]), np.array(per_image["exit"])
     right = np.array(_right(per_image))
-    edges = np.histogram_bin_edges(margins, _BINS)
+    low, high = int(margins.min()), int(margins.max())
+    few = high - low < _BINS  # margins are whole numbers: then each has a bar of its own
+    edges = np.arange(low, high + 2) if few else np.histogram_bin_edges(margins, _BINS)
     rows: list[tuple[Any, ...]] = []
     for number, threshold in enumerate(thresholds):
         name = f"exit {number}, from {threshold:,}" if threshold is not None else "last exit"
@@ -164,11 +167,12 @@ def _margins(data: PlotTable) -> Figure:
         axes.bar(height=part["wrong"], bottom=part["right"], color=_WRONG, label="wrong", **bars)
         axes.set_title(name)
         axes.set_ylabel("images")
+        axes.set_ylim(0, max(1, axes.get_ylim()[1]))
         axes.sharex(panels[0])
         axes.locator_params(axis="y", nbins=4, integer=True)
         axes.tick_params(labelbottom=axes is panels[-1])
         axes.xaxis.set_major_formatter("{x:,.0f}")
-    panels[0].locator_params(axis="x", nbins=6)
+    panels[0].locator_params(axis="x", nbins=6, integer=True)
     panels[-1].set_xlabel("margin")
     legend_below(figure, panels[-1], 2)
     return figure

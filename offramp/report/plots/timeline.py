@@ -7,12 +7,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offramp.report.plots.chart import COLOURS, GREY, WIDTH, Chart, PlotTable, blank, legend_below
+from offramp.report.plots.chart import COLOURS, GREY, WIDTH, Chart, PlotTable, blank, brief, legend_below
 
 __all__ = ["timeline"]
 
 #: Inches that a layer's name takes across the figure, and those that are no part of the panel.
 _NAME, _BESIDE = 0.12, 0.6
+#: Letters of a layer's name that the panel always has room for above it, and inches that each further one takes.
+_SHORT, _LETTER = 18, 0.08
 #: Points that a bar is high.
 _BAR = 9
 
@@ -47,7 +49,8 @@ def _timeline(data: PlotTable, clock_mhz: float | None) -> Figure:
     works, done = parts["works"], parts["row"]
     cycles = max(works["to, cycle"])
     cores, layers = sorted(set(works["core"])), list(works.split("layer"))
-    figure, (axes,) = blank(1.7 + 0.34 * len(cores))
+    longest = max(len(brief(layer)) for layer in layers)
+    figure, (axes,) = blank(1.7 + 0.34 * len(cores) + _LETTER * max(0, longest - _SHORT))
     for number, colour in enumerate((COLOURS[0], COLOURS[4])):
         bars = [
             ((begin, end), (cores.index(core),) * 2)
@@ -94,4 +97,4 @@ def _name_layers(axes: Axes, works: PlotTable, cycles: int) -> None:
     for begin, _ in spans.values():
         axes.axvline(begin, color=GREY, linewidth=0.3)
     above = axes.secondary_xaxis("top")
-    above.set_xticks(list(named.values()), list(named), rotation=90, fontsize=6.5)
+    above.set_xticks(list(named.values()), map(brief, named), rotation=90, fontsize=6.5)

@@ -193,6 +193,44 @@ def test_the_csv_is_all_that_is_drawn(chart):
     assert chart.data.rows
 
 
+LONG = "network." + 180 * "n"
+LONG_NAMES = [
+    layer_cycles.layer_cycles([layer | {"name": LONG + layer["name"]} for layer in LAYERS], 50.0),
+    timeline.timeline([each | {"layer": LONG + each["layer"]} for each in TIMES], 50.0),
+    timeline.timeline([each | {"layer": LONG + each["layer"]} for each in TIMES if each["core"] == 0], 50.0),
+    changes.largest_changes(
+        [Change(table="layers", row=LONG + end, what="cycles", first=2, second=3) for end in ("a", "b")]
+    ),
+]
+
+
+@pytest.mark.parametrize("chart", LONG_NAMES, ids=lambda chart: chart.name)
+def test_names_of_any_length_leave_room_for_the_panel(chart):
+    figure = chart.figure()
+    assert collisions(figure) == []
+    assert crowded(figure) == []
+    places = [axes.get_position() for axes in figure.axes]
+    assert all(place.width > 0.2 and place.height > 0.13 for place in places)
+    assert LONG in chart.csv()
+    texts = {text for text, _ in written(figure) if "…" in text}
+    assert len(texts) > 1  # names that differ at their ends stay apart
+    assert all(text.startswith("network.nn") for text in texts)
+
+
+def test_figures_of_one_image_count_in_whole_numbers():
+    one = {"label": [3], "class": [3], "exit": [0], "margin": [1002]}
+    for chart in (spread.exits_taken(one, 2), spread.margin_histogram(one, [540, None])):
+        figure = chart.figure()
+        assert collisions(figure) == []
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                low, high = axis.get_view_interval()
+                numbers = [t.label1.get_text() for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+                assert len(set(numbers)) == len(numbers)
+                assert not any("." in number for number in numbers)
+    assert spread.margin_histogram(one, [540, None]).data.rows[0] == ("exit 0, from 540", 1002, 1003, 1, 0)
+
+
 def test_a_changed_figure_is_drawn_otherwise():
     """What the test above compares isn't blind."""
     chart = CHARTS[0]

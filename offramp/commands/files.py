@@ -9,7 +9,7 @@ from offramp.commands.common import PROGRAM, finish, next_step
 from offramp.commands.model_options import ProgramFile, model_file, takes_model
 from offramp.files.kinds import MODELS
 from offramp.terminal import options
-from offramp.terminal.console import results
+from offramp.terminal.console import folded, results
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
@@ -64,7 +64,7 @@ def disasm(program: ProgramFile = PROGRAM, seed: options.Seed = 0, json: options
     layers = [command.name for command in loaded.commands]
     text = disassemble(loaded.decoded, layers).rstrip("\n")
     finish("disasm", seed, json, {"program": program, "lines": text.splitlines(), **listing(loaded.decoded, layers)})
-    results().out(text, highlight=False)
+    results().out(folded(text, results().width), highlight=False)
     next_step(f"offramp simulate {program}")
 
 

@@ -64,8 +64,8 @@ def train(
 ) -> None:
     """Make a recipe's network: OUT/trained.off, OUT/compressed.off, OUT/result.json. Stopped, it goes on next time.
 
-    A recipe without a table quantize makes OUT/trained.off only, and no recipe the data set's float network for the
-    demo.
+    A recipe without a quantize table makes OUT/trained.off only. Without a recipe it is the float network that the
+    demo begins with.
     """
     from models.recipes.checkpoint import Compressed
     from offramp.report.tables.result_tables import metric_rows

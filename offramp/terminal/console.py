@@ -1,5 +1,7 @@
 """What a person sees while something runs: bars on a terminal, lines elsewhere."""
 
+import re
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from offramp.terminal.stopping import Stopped
 if TYPE_CHECKING:
     from models.datasets.sources import Progress
 
-__all__ = ["Terminal", "diverted", "results"]
+__all__ = ["Terminal", "diverted", "folded", "results"]
 
 _INTERVAL = 5.0  # seconds between lines where bars can't be drawn
 _PATIENCE = 25.0  # seconds after which a line is a sign of life
@@ -62,6 +64,18 @@ def results() -> Console:
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "stderr": _diverted.get()}
     console = _Results(**plain)
     return console if console.is_terminal else _Results(**plain, width=_WIDTH)
+
+
+def folded(text: str, width: int) -> str:
+    """A listing whose long lines go on below their first field, ``name=value``; words stay whole."""
+    return "\n".join(_folded(line, width) for line in text.split("\n"))
+
+
+def _folded(line: str, width: int) -> str:
+    field = re.search(r"\S+=", line)
+    indent = " " * min(field.start() if field else 0, width // 2)
+    whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    return line if len(line) <= width else textwrap.fill(line, width, subsequent_indent=indent, **whole)
 
 
 def _cut(text: str, room: int) -> str:

@@ -252,8 +252,7 @@ def test_every_figure_is_whole_at_every_width(ready, case, widths):
     piped = shown(ready[case], None)
     for width in widths:
         text = shown(ready[case], width)
-        if case != "disasm":  # a listing is no table
-            assert max(map(len, text.splitlines())) <= width
+        assert max(map(len, text.splitlines())) <= width
         assert "…" not in text
         assert not figures(piped) - figures(text)
 

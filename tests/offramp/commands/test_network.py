@@ -25,7 +25,7 @@ from tests.random_networks import NetworkMaker
 
 
 def test_help_says_what_a_recipe_without_a_stage_makes():
-    assert "A recipe without a table quantize makes" in " ".join(run("train", "--help")[0].split())
+    assert "A recipe without a quantize table makes" in " ".join(run("train", "--help")[0].split())
 
 
 def test_the_stages_from_training_to_a_program(tmp_path, quick_recipe):

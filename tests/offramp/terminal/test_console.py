@@ -10,7 +10,7 @@ from rich.console import Console
 
 from offramp.report.tables.columns import Columns
 from offramp.terminal import console
-from offramp.terminal.console import Terminal, results
+from offramp.terminal.console import Terminal, folded, results
 from offramp.terminal.stopping import Stopped, kept
 
 
@@ -198,3 +198,13 @@ def test_a_full_standard_output_is_named(monkeypatch):
         assert caught.value.filename == "standard output"
         with suppress(OSError):
             full.close()
+
+
+def test_a_long_line_of_a_listing_goes_on_below_its_first_field():
+    line, below = "   5  LAYER  source    bank=0 base=0 row_pitch=8 rows=9", " " * 23
+    assert folded(f"{line}\n\n  rows=9", len(line)) == f"{line}\n\n  rows=9"
+    assert folded(line, 46).splitlines() == ["   5  LAYER  source    bank=0 base=0", f"{below}row_pitch=8 rows=9"]
+    for width in (10, 20, 30):
+        lines = folded(line, width).splitlines()
+        assert " ".join(lines).split() == line.split()
+        assert max(map(len, lines)) <= max(width, width // 2 + len("row_pitch=8"))

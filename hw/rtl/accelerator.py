@@ -10,7 +10,7 @@
     request ◄──    (with a loader only)
 """
 
-from amaranth import Module, ResetInserter, Signal
+from amaranth import Module, Mux, ResetInserter, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -135,22 +135,25 @@ class Accelerator(wiring.Component):
             connect(m, scanner, core.selector)
 
     def _program_memory(self, m, host, sequencer):
-        """Writing and the sequencer share an address."""
+        """Writing, a cycle after the host's word came, and the sequencer share an address."""
         words = self._config.program_words
         m.submodules.program = program = memory.Memory(shape=32, depth=words, init=[], attrs=memory_attributes(words))
         write, instructions = program.write_port(), program.read_port()
-        address = Signal(12)
+        address, load = Signal(12), host.load.payload
+        loads, place = Signal(), Signal.like(load.address, reset_less=True)
+        m.d.sync += [
+            loads.eq(host.load.valid & (load.memory == Memory.PROGRAM.value)),
+            place.eq(load.address),
+            write.data.eq(load.data),
+        ]
         m.d.comb += [
-            write.en.eq(host.load.valid & (host.load.payload.memory == Memory.PROGRAM.value)),
-            write.data.eq(host.load.payload.data),
-            address.eq(sequencer.program.address),
+            write.en.eq(loads),
+            address.eq(Mux(loads, place, sequencer.program.address)),
             write.addr.eq(address),
             instructions.addr.eq(address),
             instructions.en.eq(1),
             sequencer.program.data.eq(instructions.data),
         ]
-        with m.If(write.en):
-            m.d.comb += address.eq(host.load.payload.address)
         return program
 
     def _loader(self, m, sequencer, program, cores):

@@ -200,7 +200,7 @@ def verify(
     waves: options.WavesFile = None,
     layer: Annotated[
         str | None,
-        typer.Option(help="Record only while this layer runs (names: simulate).", show_default="everything"),
+        typer.Option(help="Record only while this layer runs (names: offramp info MODEL).", show_default="everything"),
     ] = None,
     image: Annotated[
         int | None, options.ranged(0, options.MOST_IMAGES - 1, "Run only this one of the images.", show_default="all")

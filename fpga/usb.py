@@ -5,7 +5,7 @@ the break, by which a host resets the hardware as over a serial line.
 """
 
 from amaranth import Elaboratable, Module, Mux, ResetInserter, Signal
-from amaranth.hdl import DomainRenamer, Fragment
+from amaranth.hdl import DomainRenamer, Fragment, MemoryInstance
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import AsyncFIFOBuffered
@@ -240,7 +240,16 @@ class SerialDevice(USBSerialDevice):
             sending.stream.stream_eq(self.tx),
         ]
         # LUNA takes whatever is given as a platform for one of Amaranth's.
-        return Fragment.get(m, None)
+        return _without_block_rams(Fragment.get(m, None))
+
+
+def _without_block_rams(fragment: Fragment) -> Fragment:
+    """The same with memories of logic cells: the largest configs leave no block RAM over. Constants are logic as is."""
+    for part, *_ in fragment.subfragments:
+        _without_block_rams(part)
+    if isinstance(fragment, MemoryInstance) and fragment._write_ports:
+        fragment._attrs["ram_style"] = "distributed"
+    return fragment
 
 
 class UsbShell(wiring.Component):

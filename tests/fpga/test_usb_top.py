@@ -13,10 +13,10 @@ from luna.gateware.usb.usb2.reset import USBResetSequencer
 
 from fpga.boards import BOARDS, board
 from fpga.usb import UsbShell
-from fpga.usb_top import HIGH_SPEED_BYTES, UsbBoardTop, ulpi_bus, usb_board_verilog
+from fpga.usb_top import FULL_SPEED_BYTES, HIGH_SPEED_BYTES, UsbBoardTop, direct_bus, ulpi_bus, usb_board_verilog
 from tests.fpga.cores import RunningSum
 from tests.fpga.test_usb import DATA, brought_up, collect, expected, put, send_break, words
-from tests.fpga.usb_host import UlpiWire, UsbHost
+from tests.fpga.usb_host import DirectWire, UlpiWire, UsbHost
 
 
 class Unhurried(wiring.Component):
@@ -122,6 +122,51 @@ def test_a_packet_at_high_speed_takes_a_cycle_a_byte_and_few_more(quick):
     simulate(scenario, Unhurried())
     assert 512 < taken["out"] < 540
     assert 512 < taken["in"] < 540
+
+
+class DirectBench(wiring.Component):
+    """The shell behind D+ and D-."""
+
+    def __init__(self):
+        super().__init__({})
+        self.bus = direct_bus()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.shell = UsbShell(RunningSum(), self.bus, FULL_SPEED_BYTES)
+        return m
+
+
+@pytest.mark.slow
+def test_words_at_full_speed_over_two_wires():
+    dut = DirectBench()
+    host = UsbHost(DirectWire(dut.bus), FULL_SPEED_BYTES)
+    generator = random.Random(1)
+    values = [generator.randrange(1 << 32) for _ in range(40)]
+    simulator = Simulator(dut)
+    # Not quite 12 and 48 MHz: periods whose edges fall together.
+    for domain, period in (("usb", 80e-9), ("usb_io", 20e-9), ("sync", 33e-9)):
+        simulator.add_clock(period, domain=domain, phase=period)
+
+    async def testbench(ctx):
+        await host.wire.plug(ctx)
+        await host.reset(ctx)
+        await brought_up(ctx, host)
+        unsent, found = words(values), bytearray()
+        for _ in range(100):
+            if unsent and await host.bulk_out(ctx, DATA, unsent[:FULL_SPEED_BYTES]):
+                unsent = unsent[FULL_SPEED_BYTES:]
+            found += await host.bulk_in(ctx, DATA) or b""
+            if len(found) == 4 * len(values):
+                break
+        assert bytes(found) == expected(values)
+        await put(ctx, host, words([9]) + b"\x01")
+        await send_break(ctx, host, 1)
+        await put(ctx, host, words([0x0003_0005]))
+        assert await collect(ctx, host, 4) == words([15])
+
+    simulator.add_testbench(testbench)
+    simulator.run()
 
 
 @pytest.mark.parametrize("name", ["ulx3s-25f", "orangecrab-25f", "ecpix5-85f"])

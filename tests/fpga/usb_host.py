@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from enum import IntEnum
 
-__all__ = ["Pid", "StalledError", "UlpiWire", "UsbHost", "UtmiWire"]
+__all__ = ["DirectWire", "Pid", "StalledError", "UlpiWire", "UsbHost", "UtmiWire"]
 
 
 class Pid(IntEnum):
@@ -161,8 +161,14 @@ class UlpiWire:
         await self._take(ctx, 1)
         low = command & 0xF
         found = bytearray([low | (~low & 0xF) << 4])
+        gap = self._gap()
         while not ctx.get(self._bus.stp.o):
-            found.append(await self._take(ctx, self._gap()))
+            if gap:
+                await ctx.tick("usb")
+                gap -= 1
+            else:
+                found.append(await self._take(ctx))
+                gap = self._gap()
         await ctx.tick("usb")
         if low:
             self._found.append(bytes(found))
@@ -240,6 +246,79 @@ class UlpiWire:
             patience -= not self._sending
             await ctx.tick("usb")
         return b""
+
+
+class DirectWire:
+    """D+ and D- at full speed: NRZI, bits stuffed after six ones (USB 2.0, 7.1.8 and 7.1.9).
+
+    Parameters
+    ----------
+    bus : fpga.usb_top.direct_bus
+    """
+
+    #: Cycles of domain ``usb_io`` a bit.
+    _BIT = 4
+    _SYNC = (0, 0, 0, 0, 0, 0, 0, 1)
+    _J, _SE0 = (1, 0), (0, 0)
+
+    def __init__(self, bus):
+        self._bus = bus
+
+    async def _drive(self, ctx, line: tuple[int, int], bits: int = 1):
+        for wire, value in zip((self._bus.d_p, self._bus.d_n), line, strict=True):
+            ctx.set(wire.i, value)
+        await ctx.tick("usb_io").repeat(self._BIT * bits)
+
+    async def plug(self, ctx):
+        """An idle bus, when the device has pulled D+ up."""
+        while not ctx.get(self._bus.pullup.o):
+            await ctx.tick("usb_io")
+        await self._drive(ctx, self._J, 20)
+
+    async def reset(self, ctx):
+        """A bus reset, shorter than a real one: the device acts on it after 300 cycles."""
+        await self._drive(ctx, self._SE0, 320)
+        await self._drive(ctx, self._J, 20)
+
+    async def send(self, ctx, packet: bytes):
+        bits = [*self._SYNC, *(byte >> bit & 1 for byte in packet for bit in range(8))]
+        positive, ones = 1, 0
+        for bit in bits:
+            positive ^= not bit
+            await self._drive(ctx, (positive, 1 - positive))
+            ones = ones + 1 if bit else 0
+            if ones == 6:
+                positive, ones = 1 - positive, 0
+                await self._drive(ctx, (positive, 1 - positive))
+        await self._drive(ctx, self._SE0, 2)
+        await self._drive(ctx, self._J, 3)
+
+    async def receive(self, ctx, patience: int) -> bytes:
+        """A packet that begins within so many bits, or nothing."""
+        for _ in range(self._BIT * patience):
+            if ctx.get(self._bus.d_p.oe):
+                break
+            await ctx.tick("usb_io")
+        else:
+            return b""
+        await ctx.tick("usb_io").repeat(self._BIT // 2)
+        bits, before, ones = [], 1, 0
+        while (line := (ctx.get(self._bus.d_p.o), ctx.get(self._bus.d_n.o))) != self._SE0:
+            bit = int(line[0] == before)
+            if ones == 6:
+                assert not bit, "a bit must be stuffed after six ones"
+            else:
+                bits.append(bit)
+            ones = ones + 1 if bit else 0
+            before = line[0]
+            await ctx.tick("usb_io").repeat(self._BIT)
+        while ctx.get(self._bus.d_p.oe):
+            await ctx.tick("usb_io")
+        while tuple(bits[: len(self._SYNC)]) != self._SYNC:
+            bits.pop(0)
+        bits = bits[len(self._SYNC) :]
+        assert len(bits) % 8 == 0
+        return bytes(sum(bit << index for index, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8))
 
 
 class UsbHost:

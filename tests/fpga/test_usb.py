@@ -174,11 +174,13 @@ def test_packets_that_find_no_room_are_refused_and_nothing_is_lost():
         await brought_up(ctx, host)
         ctx.set(dut.pause, 1)
         data, taken = words(values), 0
+        assert await host.ping(ctx, DATA) == Pid.ACK
         while taken < len(data) and await host.bulk_out(ctx, DATA, data[taken : taken + 64]):
             taken += 64
         # One packet has gone to the queue behind, one waits in the endpoint, and the next one might not have had room.
         assert 64 < taken < len(data)
         assert not await host.bulk_out(ctx, DATA, data[taken : taken + 64])
+        assert await host.ping(ctx, DATA) == Pid.NAK
         ctx.set(dut.pause, 0)
         found = bytearray()
         for _ in range(200):
@@ -307,6 +309,24 @@ def test_a_new_configuration_restarts_everything():
         assert await collect(ctx, host, 4) == words([1])
 
     simulate(dut, scenario)
+
+
+def test_where_a_host_clears_a_halt_only_the_toggles_begin_anew():
+    dut = Bench()
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        await put(ctx, host, words([0x0003_0005]))
+        assert await collect(ctx, host, 4) == words([15])
+        await put(ctx, host, b"\x01\x00")
+        await put(ctx, host, b"\x01")
+        for endpoint, way in ((0x04, Pid.OUT), (0x84, Pid.IN)):
+            await host.request(ctx, 0x02, 0x01, index=endpoint)  # CLEAR_FEATURE, ENDPOINT_HALT
+            host.toggles[way] = Pid.DATA0
+        await put(ctx, host, b"\x00")
+        assert await collect(ctx, host, 4) == words([16])
+
+    assert simulate(dut, scenario).repeats == 0
 
 
 def test_the_boards_reset_resets_the_core():

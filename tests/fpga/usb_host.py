@@ -369,6 +369,11 @@ class UsbHost:
         self.naks += answer == bytes([Pid.NAK])
         return Pid(answer[0]) if answer else None
 
+    async def ping(self, ctx, endpoint: int) -> Pid:
+        """Ask whether there is room for a packet, as hosts do at high speed (8.5.1): ACK or NAK."""
+        await self.token(ctx, Pid.PING, endpoint)
+        return Pid((await self.wire.receive(ctx, self._PATIENCE))[0])
+
     async def take(self, ctx, endpoint: int, *, acknowledge=True) -> tuple[Pid, bytes]:
         """A packet from the device, and whether it comes as DATA0 or DATA1; or NAK, or STALL."""
         await self.token(ctx, Pid.IN, endpoint)

@@ -37,7 +37,7 @@ def add(
     exit_loss: Annotated[
         float, options.ranged(0, 1, "Accuracy on validation images that early exits may cost.", float)
     ] = 0.005,
-    out: Annotated[Path, options.out_file("File to write.")] = OUT / paths.NETWORK,
+    out: Annotated[Path, options.out_file("File to write.", options.network_file)] = OUT / paths.NETWORK,
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",

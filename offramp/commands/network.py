@@ -221,7 +221,7 @@ def _compress_module(
 def import_(
     *,
     model: AnyModel,
-    out: Annotated[Path, options.out_file("File to write.")] = OUT / paths.NETWORK,
+    out: Annotated[Path, options.out_file("File to write.", options.network_file)] = OUT / paths.NETWORK,
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -251,6 +251,7 @@ def _export_path(context: typer.Context, option: typer.CallbackParam, path: Path
     ValueError
         Also when it is named like a file of ours.
     """
+    options.check_named(option, path)
     if paths.is_ours(path):
         others = " or ".join(EXPORTED)
         raise ValueError(

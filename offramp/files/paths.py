@@ -64,6 +64,11 @@ class _Named:
         for pattern in self.patterns:
             yield from self.path.glob(pattern)
 
+    @property
+    def folder(self) -> Path:
+        """The folder that they are in."""
+        return self.path.parent if self.what == "file" else self.path
+
     def has(self, file: Path) -> bool:
         """Whether a file is one of them, by whatever name."""
         if self.what == "file" or self.names:
@@ -124,6 +129,11 @@ def check(context: Any) -> None:
                         f"{given.option} {given.path} and {other.option} {other.path} would both write {file}: "
                         f"name another {given.what}"
                     )
+                if not file.exists() and _is_in(other.folder, file):
+                    raise ValueError(
+                        f"{given.option} {given.path} and {other.option} {other.path} would make {file} both a file "
+                        f"and a folder: name another {given.what}"
+                    )
 
 
 def _stays(given: _Named, source: _Named, file: Path) -> bool:
@@ -149,6 +159,12 @@ def _is_same(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:
         return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _is_in(folder: Path, path: Path) -> bool:
+    """Whether a folder is that of this path, or lies in it, by whatever names."""
+    found, real = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
+    return real == found or real in found.parents
 
 
 def _is_replaced(path: Path) -> bool:

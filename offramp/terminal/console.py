@@ -83,6 +83,13 @@ def _cut(text: str, room: int) -> str:
     return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
 
 
+def _described(stage: str, text: str) -> str:
+    """A stage and what goes on in it; the stage's name, with which a text may begin, isn't said again."""
+    name = re.sub(r"^\d+/\d+ ", "", stage)  # those of the demo are numbered
+    rest = "" if text == name else text.removeprefix(f"{name}: ")
+    return f"{stage}: {rest}" if rest else stage
+
+
 def _clock(seconds: float) -> str:
     """Hours, minutes and seconds."""
     return str(timedelta(seconds=int(seconds)))
@@ -147,7 +154,7 @@ class Terminal:
             task = progress.add_task(_cut(name, room), total=None)
 
             def step(done: int, total: int, text: str = "") -> None:
-                described = _cut(f"{name}: {text}" if text else name, room)
+                described = _cut(_described(name, text), room)
                 shown = progress.tasks[0]
                 if not total or done < shown.completed:
                     shown.total = None  # another part: for update() its whole is new, and its speed not yet known
@@ -165,7 +172,7 @@ class Terminal:
             nonlocal shown, said, last
             share = f" ({100 * done // total} %)" if total else ""
             with lock:
-                last = f"  {name}{f': {text}' if text else ''}{share}"
+                last = f"  {_described(name, text)}{share}"
                 if last != said and time.monotonic() - shown >= _INTERVAL:
                     shown, said = time.monotonic(), last
                     self.say(last)

@@ -34,11 +34,13 @@ __all__ = [
     "Seed",
     "WavesFile",
     "board_link",
+    "check_named",
     "checked_config",
     "checked_link",
     "conditions",
     "config_name",
     "identifier",
+    "network_file",
     "off_file",
     "out",
     "out_file",
@@ -105,6 +107,26 @@ def output_file(context: typer.Context, option: typer.CallbackParam, path: Path 
     return path
 
 
+def check_named(option: typer.CallbackParam, path: Path) -> None:
+    """Refuse ``-``, of an option whose files don't go to standard output.
+
+    Raises
+    ------
+    ValueError
+        Naming the option.
+    """
+    if path == STANDARD_OUTPUT:
+        raise ValueError(
+            f"{option.opts[0]} must name a file or a folder, not -: the result goes to standard output with --json -"
+        )
+
+
+def network_file(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path | None:
+    """Refuse a file for a network that can't be written, before the work; none goes to standard output."""
+    check_named(option, path)
+    return output_file(context, option, path)
+
+
 def waves_file(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
     """Refuse a waveform that can't be written, or its layout beside it, before the work."""
     if path is not None:
@@ -129,6 +151,7 @@ def output_folder(text: str, *names: str, **given: Any) -> Any:
 
     def checked(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
         if path is not None:
+            check_named(option, path)
             if paths.is_ours(path):
                 raise ValueError(f"{option.opts[0]} must name a folder, not {path}: the files in it have fixed names")
             check_folder(path)
@@ -154,6 +177,7 @@ def off_file(*names: str, beside: str | None = None) -> Any:
     """
 
     def checked(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:
+        check_named(option, path)
         if paths.is_ours(path):
             check_file(path)
             paths.writes(context, option, path)

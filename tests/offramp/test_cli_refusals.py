@@ -250,6 +250,17 @@ def test_standard_output_holds_one_file(monkeypatch, capsys):
     assert capsys.readouterr().out == "what comes next in this process\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [found for found in OUTPUTS if found[1] in ("--out", "--plots") and found != ("report", "--out")],
+)
+def test_networks_programs_and_folders_do_not_go_to_standard_output(tmp_path, monkeypatch, capsys, name, option):
+    monkeypatch.chdir(tmp_path)
+    said = refused(monkeypatch, capsys, name, option, "-")
+    assert said == f"{option} must name a file or a folder, not -: the result goes to standard output with --json -"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_output_is_tested():
     written = {"--json", "--out", "--plots", "--trace"}
     assert {(name, option) for name in COMMANDS for option in COMMANDS[name] & written} == set(OUTPUTS)

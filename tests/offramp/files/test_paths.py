@@ -155,6 +155,21 @@ def test_two_options_never_write_the_same_file(folder, monkeypatch, capsys, comm
     assert said.startswith(f"{first} and {second} would both write {file}: name another")
 
 
+@pytest.mark.parametrize(
+    ("command", "first", "second", "file"),
+    [
+        ("compile m.tflite --json a.json -o a.json", "--json a.json", "--out a.json", "a.json"),
+        ("compile m.tflite -o a.off --json a.off/b.json", "--out a.off", "--json a.off/b.json", "a.off"),
+        ("compile m.tflite -o new/out --json ./new", "--json new", "--out new/out", "new"),
+        ("report r.json --json x --plots x/y", "--json x", "--plots x/y", "x"),
+    ],
+)
+def test_no_path_is_a_file_and_a_folder(folder, monkeypatch, capsys, command, first, second, file):
+    said = refused(monkeypatch, capsys, *command.split())
+    assert said == f"{first} and {second} would make {file} both a file and a folder: name another file"
+    assert not Path(file).exists()
+
+
 def test_what_replaces_nothing_may_be_named_twice(folder, monkeypatch, capsys, small):
     shutil.copy(small.folder / paths.PROGRAM, "program.off")
     for command in (

@@ -35,6 +35,32 @@ def test_without_a_terminal_lines_come_only_now_and_then(monkeypatch):
     assert len(lines) == 12  # one every 5 s
 
 
+@pytest.mark.parametrize(
+    ("stage", "text", "line"),
+    [
+        ("train", "train: epoch 1/80", "  train: epoch 1/80 (10 %)"),
+        ("1/8 train", "train: epoch 1/80", "  1/8 train: epoch 1/80 (10 %)"),
+        ("4/8 golden model", "golden model", "  4/8 golden model (10 %)"),
+        ("compress", "prune: epoch 1/80", "  compress: prune: epoch 1/80 (10 %)"),
+        ("train", "training", "  train: training (10 %)"),
+    ],
+)
+def test_a_stage_is_named_once(monkeypatch, stage, text, line):
+    monkeypatch.setattr(console, "_INTERVAL", 0.0)
+    terminal, said = plain()
+    with terminal.stage(stage) as step:
+        step(1, 10, text)
+    assert said.getvalue().splitlines()[1] == line
+
+
+def test_a_bar_names_its_stage_once():
+    shown = io.StringIO()
+    with Terminal(Console(file=shown, width=120, force_terminal=True)).stage("1/8 train") as step:
+        step(1, 10, "train: epoch 1/80")
+    assert "1/8 train: epoch 1/80" in shown.getvalue()
+    assert "train: train" not in shown.getvalue()
+
+
 def test_what_is_said_is_taken_as_it_is():
     terminal, text = plain()
     with terminal.stage("net.py:factory: [1]"):

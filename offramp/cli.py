@@ -139,6 +139,14 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _tell(text: str) -> None:
+    """Say it on standard error; where that can't be written to, only the exit code tells."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # for what Python still has to write
+
+
 _SETTINGS: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]}, **_SETTINGS)
 _exits: typer.Typer = typer.Typer(name="exit", cls=_Exits, **_SETTINGS)
@@ -181,7 +189,7 @@ def main() -> None:
                     sys.stdout.flush()
     except Stopped as stop:
         warnings.simplefilter("ignore")  # of hardware that is half described, which Amaranth warns of when it is gone
-        print(f"offramp: {stop}", file=sys.stderr)
+        _tell(f"offramp: {stop}")
         sys.exit(stop.code)
     except (SystemExit, BrokenPipeError) as error:  # The former of Rich and Typer, which saw the latter
         if not isinstance(error.__context__ if isinstance(error, SystemExit) else error, BrokenPipeError):
@@ -191,9 +199,9 @@ def main() -> None:
     except Exception as error:
         text = sentence(error)
         if text is None:
-            traceback.print_exc()
+            _tell(traceback.format_exc().rstrip("\n"))
             sys.exit(3)
         if text:  # None of a command line without arguments, whose help was shown
-            print(f"offramp: {text}", file=sys.stderr)
+            _tell(f"offramp: {text}")
         sys.exit(2)
     sys.exit(code or 0)  # None of a command that returned

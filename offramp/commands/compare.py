@@ -19,7 +19,9 @@ _WHAT = f"A result (.json), a config, or a model: {MODELS}."
 
 
 def _compared(context: typer.Context, option: typer.CallbackParam, what: str) -> str:
-    """The file of a model or a result is read; refuse a model that can't be."""
+    """The file of a model or a result is read; refuse a model that can't be, and an empty name."""
+    if not what:
+        raise ValueError(f"{option.metavar} must name a result, a config or a model, not ''")
     from offramp.difference import MODEL, RESULT, sort_of
 
     sort = sort_of(what)

@@ -74,7 +74,7 @@ def model_file(context: typer.Context, option: typer.CallbackParam, path: Path |
             if path.name not in _MAKES or path.exists():
                 raise
             makes = f"{_MAKES[path.name]} makes it, and offramp zoo lists models that need no file"
-            raise ValueError(f"{error}: {makes}") from error
+            raise ValueError(f"{error}; {makes}") from error
         paths.reads(context, option, file_of(path))
     return path
 

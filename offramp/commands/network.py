@@ -228,6 +228,7 @@ def import_(
 ) -> None:
     """Read a model of any kind into an integer network, checked against its source, and write that."""
     from hw.network.network_file import NetworkFile, save
+    from hw.program.isa import MAX_CLASSES
     from offramp.files import inspect
     from offramp.report.tables.contents import contents
 
@@ -236,11 +237,17 @@ def import_(
 
         found = read(request)
     save(out, NetworkFile(network=found.network, origin=found.origin, activity=dict(found.activity)))
-    result = {"origin": found.origin, "notes": found.notes, "network": inspect.network_dict(found.network)}
+    notes, runs = found.notes, found.network.classes <= MAX_CLASSES
+    if not runs:
+        notes += (f"no config runs it: classes must be from 2 to {MAX_CLASSES}, not {found.network.classes}",)
+    result = {"origin": found.origin, "notes": notes, "network": inspect.network_dict(found.network)}
     results().print(contents(result), "")
-    show([("made of", found.origin), *(("note", note) for note in found.notes), ("file", str(out))])
+    show([("made of", found.origin), *(("note", note) for note in notes), ("file", str(out))])
     finish("import", seed, json, {"model": model, **result, "file": out})
-    next_step(f"offramp verify {request.typed()}", f"offramp compile {out}")
+    if runs:
+        next_step(f"offramp verify {request.typed()}", f"offramp compile {out}")
+    else:
+        next_step(f"offramp export {out}")
 
 
 def _export_path(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:

@@ -19,7 +19,9 @@ _METHODS = "methods"
 
 
 def _result(context: typer.Context, option: typer.CallbackParam, what: str) -> str:
-    """The file of the result is read."""
+    """The file of the result is read; refuse an empty name, which would be the current folder."""
+    if not what:
+        raise ValueError(f"a report must be of a result (.json) or of {_METHODS}, not of ''")
     if what != _METHODS:
         paths.reads(context, option, Path(what))
     return what

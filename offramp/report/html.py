@@ -80,11 +80,13 @@ def _shown(part: RenderableType) -> str:
 
 
 def _figure(chart: Chart) -> str:
-    """A figure, and below it its data to be downloaded."""
+    """A figure, whose title stands for it where it can't be seen, and below it its data to be downloaded."""
     data = f"data:text/csv;charset=utf-8,{quote(chart.csv())}"
     link = f'<a download="{html.escape(chart.name)}.csv" href="{data}">data (CSV)</a>'
     note = f"{html.escape(chart.note)} " if chart.note else ""
-    return f"<figure>{chart.svg()}<figcaption>{html.escape(chart.title)}. {note}{link}</figcaption></figure>"
+    alternative = f'<svg role="img" aria-label="{html.escape(chart.title)}"'
+    drawing = chart.svg().replace("<svg", alternative, 1)
+    return f"<figure>{drawing}<figcaption>{html.escape(chart.title)}. {note}{link}</figcaption></figure>"
 
 
 def _section(section: Section, figures: Iterator[str]) -> str:

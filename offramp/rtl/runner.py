@@ -13,6 +13,7 @@ from subprocess import STDOUT
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TextIO
 
+from fpga.toolchain import BuildError
 from hw.processes import run
 from models.datasets.sources import Progress
 from offramp.rtl.watching import compiled_files, watched, written_files
@@ -99,6 +100,8 @@ def _copy_objects(source: Path, target: Path) -> None:
 def runner(simulator: str, library: Path | None = None, progress: Progress | None = None) -> "Runner":
     """cocotb's runner of a simulator; what it starts ends with this process.
 
+    It raises :class:`fpga.toolchain.BuildError` when a tool fails; the message names the tool and its log.
+
     Parameters
     ----------
     library : Path, optional
@@ -120,7 +123,7 @@ def runner(simulator: str, library: Path | None = None, progress: Progress | Non
                 with watched(seen, progress):
                     code = run(command, cwd=cwd, env=self.env, stdout=stdout, stderr=STDOUT).returncode
                 if code:
-                    raise RuntimeError(f"{Path(command[0]).name} failed with code {code}; log: {stdout.name}")
+                    raise BuildError(f"{Path(command[0]).name} failed with code {code}; log: {stdout.name}")
                 if kept is not None:
                     _copy_objects(cwd, kept)
 

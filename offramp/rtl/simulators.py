@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from fpga.boards import board
 from fpga.netlist import cell_models, netlist_commands, netlist_verilog
+from fpga.toolchain import BuildError
 from fpga.top import serial_verilog
 from hw.config import AcceleratorConfig
 from hw.extras import RTL, TOOLS, need
@@ -277,7 +278,7 @@ def run_test(
                 log_file=log,
             )
             passed = _passed(Path(results), testcase)
-        except (SystemExit, RuntimeError):
+        except (SystemExit, RuntimeError, BuildError):
             passed = False
     if not passed:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:]) if log.exists() else ""

@@ -83,6 +83,9 @@ def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys
             ("simulate", "zoo:digits", "--data", "digits", "--images", 4, "--timeline", 4),
             r"--timeline must be in 0\.\.3, one of the images, not 4",
         ),
+        (("report", ""), r"a report must be of a result \(\.json\) or of methods, not of ''"),
+        (("diff", "", ""), r"A must name a result, a config or a model, not ''"),
+        (("diff", "single", ""), r"B must name a result, a config or a model, not ''"),
         (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
         (
             ("compile", "--config", "huge"),

@@ -58,6 +58,13 @@ def test_only_the_command_that_is_called_is_imported():
     assert found == {f"offramp.commands.{name}" for name in ("common", "files", "model_options")}
 
 
+@pytest.mark.parametrize(("arguments", "code"), [("info missing.off", 2), ("zoo --timing", 2), ("info zoo:dab", 2)])
+def test_a_full_standard_error_leaves_the_exit_code(arguments, code):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "offramp", *arguments.split()]
+        assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=full, check=False).returncode == code
+
+
 def test_the_version_needs_neither_arrays_nor_tables():
     assert not modules("--version")[1] & {"numpy", "rich"}
 
@@ -76,10 +83,10 @@ def test_the_version_needs_neither_arrays_nor_tables():
         (["simulate", "zoo:dab", "--clean"], "No such option: --clean"),
         (["simulate", "zoo:nonsense"], "the zoo has binary-relax, "),
         (["simulate", "zoo:dab@nonsense"], "config must be one of tiny, single"),
-        (["simulate"], "out/program.off: cannot be read: No such file or directory: offramp compile makes it, and off"),
+        (["simulate"], "out/program.off: cannot be read: No such file or directory; offramp compile makes it, and off"),
         (
             ["compress", "x/trained.off"],
-            "x/trained.off: cannot be read: No such file or directory: offramp train makes",
+            "x/trained.off: cannot be read: No such file or directory; offramp train makes",
         ),
         (["bench", "missing.off"], "missing.off: cannot be read: No such file or directory"),
         (["verify", "missing.py:net"], "missing.py: there must be such a Python file"),

@@ -115,6 +115,9 @@ def _exit(found: Lowering, node: fx.Node) -> None:
     source = found.maps.get(node)
     if node in found.maps and found.is_unknown(node):
         return
+    if source is not None and source.name == INPUT and source.plain:
+        found.refuse(node, f"{node.name}: an output must be computed by a layer, not be the image itself")
+        return
     if source is None or source.name == INPUT or not source.plain:
         found.refuse(
             node, f"{node.name}: an output must be computed from the image, with channels first, without padding"

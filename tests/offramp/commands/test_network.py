@@ -140,6 +140,19 @@ def test_no_larger_config_is_looked_for_where_none_helps(tmp_path, monkeypatch, 
     assert refused(monkeypatch, capsys, "bench", file) == f"base-85f: {expected}"
 
 
+def test_an_import_says_that_no_config_runs_so_many_classes(tmp_path):
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
+    maker.head(INPUT, 129)
+    file = tmp_path / "many.off"
+    save(file, NetworkFile(network=maker.network("net"), origin="a test", activity={}))
+    text, code = run("import", file, "-o", tmp_path / "out.off", "--json", tmp_path / "i.json")
+    note = "no config runs it: classes must be from 2 to 128, not 129"
+    assert code == 0
+    assert json.loads((tmp_path / "i.json").read_text())["notes"] == [note]
+    assert f"note     {note}\n" in text
+    assert text.rstrip().endswith(f"next: offramp export {tmp_path / 'out.off'}")
+
+
 def test_a_recipe_file_from_training_to_its_result(tmp_path):
     path, out = tmp_path / "small.toml", tmp_path / "out"
     path.write_text(RECIPE)

@@ -92,6 +92,13 @@ def test_report_shows_a_mismatch_and_missed_timing(finished, monkeypatch):
     assert "revision" not in text
 
 
+def test_each_figure_has_an_alternative_text(finished, rendered):
+    drawings = [attributes for tag, attributes in parsed(rendered).tags if tag == "svg"]
+    charts = [chart for section in demo_page(finished).sections for chart in section.charts]
+    assert [drawing["aria-label"] for drawing in drawings] == [chart.title for chart in charts]
+    assert {drawing["role"] for drawing in drawings} == {"img"}
+
+
 def test_below_each_figure_its_data_can_be_downloaded(finished, rendered):
     page = parsed(rendered)
     links = [attributes for tag, attributes in page.tags if tag == "a"]

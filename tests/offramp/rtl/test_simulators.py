@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from hw.rtl.verilog import TOP
 from offramp.files.cache_folder import cache_root
 from offramp.rtl import simulators
 from offramp.rtl.simulators import build, run_test
+from offramp.terminal.errors import sentence
 from tests.tree import Tree
 
 
@@ -81,10 +83,11 @@ def test_a_tool_that_fails_is_named_with_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(simulators, "generate", lambda config: "")
     monkeypatch.setattr(simulators.shutil, "which", lambda name: str(tool))
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
-    with pytest.raises(
-        RuntimeError, match=rf"^verilator failed with code 3; log: {tmp_path}/verilator-\w+/build\.log$"
-    ):
+    with pytest.raises(ValueError, match=r"^verilator failed") as failed:
         build(preset("tiny"))
+    assert re.fullmatch(
+        rf"verilator failed with code 3; log: {tmp_path}/verilator-\w+/build\.log", sentence(failed.value) or ""
+    )
 
 
 class Recorded:

@@ -76,7 +76,8 @@ def test_what_keeps_the_order_at_the_end_is_left_out():
     ("body", "message"),
     [
         (lambda n, x: n.linear(torch.sigmoid(x).flatten(1)), "sigmoid must be at the end of a network: within"),
-        (lambda n, x: x, "an output must be computed from the image, with channels first, without padding"),
+        (lambda n, x: x, "an output must be computed by a layer, not be the image itself"),
+        (lambda n, x: x.flatten(1), "flatten: an output must be computed by a layer, not be the image itself"),
         (lambda n, x: n.conv(x).permute(0, 2, 3, 1), "an output must be computed from the image, with channels first"),
         (
             lambda n, x: F.pad(n.conv(x), (20, 20, 20, 20)) * 2,

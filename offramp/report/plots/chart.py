@@ -2,21 +2,15 @@
 
 import csv
 import io
-import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.path import Path as Line
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
 
 from hw.output import write_file
 
@@ -31,7 +25,6 @@ __all__ = [
     "blank",
     "brief",
     "file_name",
-    "label_points",
     "legend_below",
 ]
 
@@ -46,16 +39,8 @@ COLOURS = tuple(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes
 _FINE = re.compile(r"(\d\.\d\d)\d{4}")
 #: A vertical line in a path of SVG, for which there is a shorter form: timelines have thousands.
 _VERTICAL = re.compile(r"M ([\d.]+) ([\d.]+) \nL \1 ([\d.]+) \n")
-#: Where a point's label may stand, in points from it, the first of these that is free is taken.
-_OFFSETS = [
-    (x * distance, y * distance)
-    for distance in (4, 8, 13, 19, 27)
-    for x, y in ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1.3), (0, -1.3))
-]
 #: Digits of a number, in figures and files.
 _DIGITS = 10
-#: Points from a marker's middle to its edge, and those from which on a line leads from a label to its point.
-_MARKER, _NEAR = 2.5, 10
 
 
 @dataclass(frozen=True)
@@ -195,74 +180,3 @@ def add_microseconds(axes: Axes, clock_mhz: float | None) -> None:
     other = axes.secondary_xaxis("top", functions=(time_of, cycles_of))
     other.set_xlabel(f"µs at {clock_mhz:g} MHz")
     other.xaxis.set_major_formatter("{x:,.0f}")
-
-
-def label_points(
-    figure: Figure,
-    axes: Axes,
-    points: Sequence[tuple[float, float]],
-    names: Sequence[str],
-    others: Sequence[tuple[float, float]] = (),
-) -> None:
-    """Write names beside points, inside the panel and over no other name, line, point or area in ``others``.
-
-    A line leads from a name to its point where it isn't by far the nearest one; where there is room, over nothing. A
-    name without room is left out. Comes last: what is drawn later moves the panel.
-    """
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw_without_rendering()
-    scale = figure.dpi / 72
-    room = axes.get_window_extent(renderer)
-    middles = axes.transData.transform([*points, *others])
-    reach = _MARKER * scale
-    taken = [Bbox.from_extents(x - reach, y - reach, x + reach, y + reach) for x, y in middles]
-    taken += [text.get_window_extent(renderer) for text in axes.texts if text.get_text()]
-    # Names that avoid lines may leave no room for another: then all stand where there is room first.
-    for ways in ((True, False), (False,)):
-        lines, made, boxes = list[Line](), list[Annotation](), list(taken)
-        for point, name, own in zip(points, names, middles, strict=False):
-            apart = np.linalg.norm(middles - own, axis=1) > 2 * reach
-            rivals = middles[: len(points)][apart[: len(points)]]
-            for strict, (x, y) in itertools.product(ways, _OFFSETS):
-                label = _label(axes, point, name, x, y)
-                label.update_positions(renderer)
-                box = Text.get_window_extent(label, renderer).padded(0.5 * scale)  # without the line to its point
-                line = [Line([own, own + np.array([x, y]) * scale])] if _is_far(x, y) else []
-                between = [other for other, each in zip(boxes, [*apart, *[True] * len(boxes)], strict=False) if each]
-                inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
-                free = not any(box.overlaps(other) for other in boxes)
-                crossed = any(each.intersects_bbox(box) for each in lines) or any(
-                    each.intersects_bbox(other) for each in line for other in between
-                )
-                clear = line or _distances(box, rivals).min(initial=np.inf) > 1.5 * _distances(box, own)
-                if inside and free and (not strict or (clear and not crossed)):
-                    boxes.append(box)
-                    lines += line
-                    made.append(label)
-                    break
-                label.remove()
-        if len(made) == len(points) or not ways[0]:
-            return
-        for label in made:
-            label.remove()
-
-
-def _distances(box: Bbox, points: np.ndarray) -> Any:
-    """From points (..., 2) to a box."""
-    return np.linalg.norm(np.maximum(0, np.maximum(box.min - points, points - box.max)), axis=-1)
-
-
-def _is_far(x: float, y: float) -> bool:
-    """Whether a line leads from a label with this offset to its point."""
-    return abs(x) + abs(y) > _NEAR
-
-
-def _label(axes: Axes, point: tuple[float, float], name: str, x: float, y: float) -> Annotation:
-    sides = {1: ("left", "bottom"), 0: ("center", "center"), -1: ("right", "top")}
-    across, up = sides[(x > 0) - (x < 0)][0], sides[(y > 0) - (y < 0)][1]
-    arrow = {"arrowstyle": "-", "linewidth": 0.4, "color": GREY, "shrinkA": 0, "shrinkB": 2}
-    line = arrow if _is_far(x, y) else None
-    style: Any = {"textcoords": "offset points", "ha": across, "va": up, "fontsize": 6.5, "arrowprops": line}
-    label = axes.annotate(name, point, (x, y), **style)
-    label.set_in_layout(False)
-    return label

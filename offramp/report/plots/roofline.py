@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from offramp.report.plots.chart import COLOURS, GREY, Chart, PlotTable, blank, label_points, legend_below
+from offramp.report.plots.chart import COLOURS, GREY, Chart, PlotTable, blank, legend_below
+from offramp.report.plots.labels import label_points
 
 __all__ = ["roofline"]
 

@@ -6,16 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from offramp.report.plots.chart import (
-    COLOURS,
-    GREY,
-    Chart,
-    PlotTable,
-    add_microseconds,
-    blank,
-    label_points,
-    legend_below,
-)
+from offramp.report.plots.chart import COLOURS, GREY, Chart, PlotTable, add_microseconds, blank, legend_below
+from offramp.report.plots.labels import label_points
 
 __all__ = ["accuracy_against_cycles", "density_curve", "exit_curve"]
 

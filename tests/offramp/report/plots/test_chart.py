@@ -32,7 +32,7 @@ from offramp.report.plots import (
     tradeoffs,
     usage,
 )
-from offramp.report.plots.chart import COLOURS, STYLE, WIDTH, Chart, PlotTable, blank, file_name, label_points
+from offramp.report.plots.chart import COLOURS, STYLE, WIDTH, Chart, PlotTable, blank, file_name
 from offramp.report.plots.intervals import interval
 from offramp.report.tables import methods
 
@@ -248,35 +248,11 @@ def test_collisions_are_found():
     assert any("'far away' is outside" in found for found in collisions(figure))
 
 
-def test_labels_of_points_avoid_each_other_and_leave_one_out_where_there_is_no_room():
-    figure, (axes,) = blank(1.0)
-    points = [(0.5, 0.5)] * 16
-    axes.plot(*zip(*points, strict=True), "o")
-    label_points(figure, axes, points, [f"the name of point {number}" for number in range(16)])
-    assert collisions(figure) == []
-    assert 0 < len(axes.texts) < 16
-
-
 def test_numbers_below_an_axis_stay_apart():
     wide = {"label": [0, 1] * 20, "class": [0] * 40, "exit": [0, 1] * 20, "margin": list(range(0, 20_900, 523))[:40]}
     assert crowded(spread.margin_histogram(wide, [540, None]).figure()) == []
     eps = [{**point, "eps": 0.025 * number} for number, point in enumerate([*POINTS, *POINTS, *POINTS][:9])]
     assert crowded(security.security_curve(eps, "PGD-20").figure()) == []
-
-
-def test_a_name_stands_nearest_to_its_own_point_or_a_line_leads_there():
-    points = [(0.0, 0.5), (1.0, 1.0), (1.02, 0.8), (1.45, 0.82), (2.4, 0.8), (3.0, 0.0)]
-    figure, (axes,) = blank(1.6)
-    axes.plot(*zip(*points, strict=True), "o", linestyle="none")
-    names = ["first", "early.first.conv", "early.add", "middle", "stem.conv", "last"]
-    label_points(figure, axes, points, names)
-    renderer, places = FigureCanvasAgg(figure).get_renderer(), axes.transData.transform(points)
-    assert [text.get_text() for text in axes.texts] == names
-    for number, text in enumerate(axes.texts):
-        if text.arrow_patch is None:
-            box = Text.get_window_extent(text, renderer)
-            away = [np.hypot(*np.maximum(0, np.maximum(box.min - place, place - box.max))) for place in places]
-            assert min(away[:number] + away[number + 1 :]) > 1.5 * away[number]
 
 
 def test_files_are_the_same_every_time(tmp_path):

@@ -174,8 +174,9 @@ def _board() -> None:
 def main() -> None:
     """Run a command.
 
-    Exit codes: 0 done; 1 done, and something differs or timing is not met; 2 a user's mistake, in one sentence; 3 our
-    mistake, with a traceback; 128 + N stopped by signal N, which is SIGPIPE when nobody reads the output any more.
+    Exit codes: 0 done; 1 done, and something differs or timing is not met; 2 a user's mistake, a tool that fails or a
+    place that can't be written to, in one sentence; 3 our mistake, with a traceback; 128 + N stopped by signal N, which
+    is SIGPIPE when nobody reads the output any more.
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # As of standard error: not every encoding has all characters

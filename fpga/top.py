@@ -24,6 +24,7 @@ __all__ = [
     "BoardTop",
     "SerialShell",
     "board_verilog",
+    "clock_and_reset",
     "clock_network",
     "pll_instance",
     "serial_verilog",
@@ -134,11 +135,7 @@ class BoardTop(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.domains.sync = ClockDomain(reset_less=True)
-        locked, reset = Signal(), Signal()
-        m.submodules.pll = pll_instance(self._pll, self.clock, locked, CLKOS=(1, ClockSignal()))
-        pressed = ~self.reset if "reset" in self._low else self.reset
-        m.submodules.reset = FFSynchronizer(pressed | ~locked, reset, init=1)
+        reset = clock_and_reset(m, self._pll, self.clock, ~self.reset if "reset" in self._low else self.reset)
         m.submodules.shell = shell = self._shell
         m.d.comb += [
             shell.reset.eq(reset),
@@ -148,6 +145,15 @@ class BoardTop(wiring.Component):
             self.ready.eq(reset if "ready" in self._low else ~reset),
         ]
         return m
+
+
+def clock_and_reset(m: Module, pll: Pll, clock: Signal, pressed: Value) -> Signal:
+    """Domain ``sync`` by a PLL from a board's oscillator; high while its button is pressed or the PLL hasn't locked."""
+    m.domains.sync = ClockDomain(reset_less=True)
+    locked, reset = Signal(), Signal()
+    m.submodules.pll = pll_instance(pll, clock, locked, CLKOS=(1, ClockSignal()))
+    m.submodules.reset = FFSynchronizer(pressed | ~locked, reset, init=1)
+    return reset
 
 
 def pll_instance(pll: Pll, clock: Signal, locked: Signal, **outputs: tuple[int, Value]) -> Instance:

@@ -86,10 +86,6 @@ class BreakRequests(USBRequestHandler):
         return m
 
 
-class StatusEndpoint(USBStreamInEndpoint):
-    """The endpoint of a serial port's notifications, of which there are none."""
-
-
 class ReceivingEndpoint(Elaboratable):
     """Bytes from the host, in packets that are taken whole or refused.
 
@@ -223,7 +219,8 @@ class SerialDevice(USBSerialDevice):
         control.add_request_handler(breaks)
         data = {"endpoint_number": self._DATA_ENDPOINT_NUMBER, "max_packet_size": self._max_packet_size}
         receiving, sending = ReceivingEndpoint(**data), SendingEndpoint(**data)
-        status = StatusEndpoint(endpoint_number=self._STATUS_ENDPOINT_NUMBER, max_packet_size=self._max_packet_size)
+        # Notifications of a serial port, of which there are none. LUNA names submodules by their classes.
+        status = USBStreamInEndpoint(**data | {"endpoint_number": self._STATUS_ENDPOINT_NUMBER})
         for endpoint in (status, receiving, sending):
             usb.add_endpoint(endpoint)
         m.d.comb += [

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 from amaranth import ClockDomain, ClockSignal, Instance, Module, Signal
 from amaranth.hdl import IOPort
 from amaranth.lib import wiring
-from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
+from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In, Out
 
 from fpga.boards import Board
-from fpga.top import clock_network, pll_instance
+from fpga.top import clock_and_reset, clock_network, pll_instance
 from fpga.usb import UsbShell
 from hw.rtl.verilog import convert
 
@@ -82,12 +82,8 @@ class UsbBoardTop(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.domains.sync = ClockDomain(reset_less=True)
+        reset = clock_and_reset(m, self._pll, self.clock, ~self.reset if "reset" in self._low else self.reset)
         m.domains.usb = ClockDomain()
-        locked, reset = Signal(), Signal()
-        m.submodules.pll = pll_instance(self._pll, self.clock, locked, CLKOS=(1, ClockSignal()))
-        pressed = ~self.reset if "reset" in self._low else self.reset
-        m.submodules.reset = FFSynchronizer(pressed | ~locked, reset, init=1)
         m.submodules.shell = shell = self._shell
         m.d.comb += [
             shell.reset.eq(reset),

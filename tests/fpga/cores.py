@@ -1,5 +1,7 @@
 """Small components with the accelerator's ports, to test boards and builds without it."""
 
+import struct
+
 from amaranth import Cat, Instance, Module, Mux, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -35,6 +37,21 @@ class RunningSum(wiring.Component):
         with m.Elif(self.o.ready):
             m.d.sync += full.eq(0)
         return m
+
+
+def word_bytes(values):
+    """Words as they travel, lowest byte first."""
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def running_sums(values):
+    """What :class:`RunningSum` answers, as it travels."""
+    total, sums = 0, []
+    for value in values:
+        low, high = struct.unpack("<hh", struct.pack("<I", value))
+        total = (total + low * high) & 0xFFFFFFFF
+        sums.append(total)
+    return word_bytes(sums)
 
 
 class ManyProducts(wiring.Component):

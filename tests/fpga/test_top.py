@@ -1,6 +1,5 @@
 import random
 import re
-import struct
 
 import pytest
 from amaranth import Module
@@ -12,7 +11,7 @@ from fpga.boards import board
 from fpga.top import QUEUE_WORDS, BoardTop, SerialShell, board_verilog
 from hw.config import PRESETS
 from hw.rtl.accelerator import Accelerator
-from tests.fpga.cores import RunningSum
+from tests.fpga.cores import RunningSum, running_sums, word_bytes
 
 CYCLES = 8
 
@@ -99,19 +98,6 @@ def simulate(dut, scenario):
     return host
 
 
-def words(*values):
-    return struct.pack(f"<{len(values)}I", *values)
-
-
-def expected(values):
-    total, sums = 0, []
-    for value in values:
-        low, high = struct.unpack("<hh", struct.pack("<I", value))
-        total = (total + low * high) & 0xFFFFFFFF
-        sums.append(total)
-    return words(*sums)
-
-
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_words_through_the_shell_with_random_stalls(seed):
     dut = Bench()
@@ -121,13 +107,13 @@ def test_words_through_the_shell_with_random_stalls(seed):
     async def scenario(ctx, host):
         for value in values:
             ctx.set(dut.pause, generator.random() < 0.5)
-            await host.send(ctx, words(value))
+            await host.send(ctx, word_bytes([value]))
             await ctx.tick().repeat(generator.choice([1, 60]))
         ctx.set(dut.pause, 0)
         await ctx.tick().repeat(len(values) * 4 * 11 * CYCLES)
         assert not ctx.get(dut.overflow)
 
-    assert simulate(dut, scenario).received == expected(values)
+    assert simulate(dut, scenario).received == running_sums(values)
 
 
 @pytest.mark.parametrize("restart", [Host.interrupt, Host.press_reset])
@@ -136,18 +122,18 @@ def test_overflow_is_shown_and_a_break_or_a_reset_restarts_everything(restart):
 
     async def scenario(ctx, host):
         ctx.set(dut.pause, 1)
-        await host.send(ctx, words(*range(QUEUE_WORDS)))
+        await host.send(ctx, word_bytes(range(QUEUE_WORDS)))
         assert not ctx.get(dut.overflow)
-        await host.send(ctx, words(QUEUE_WORDS))
+        await host.send(ctx, word_bytes([QUEUE_WORDS]))
         assert ctx.get(dut.overflow)
         await host.send(ctx, b"\x01")  # part of a word, forgotten then
         await restart(host, ctx)
         assert not ctx.get(dut.overflow)
         ctx.set(dut.pause, 0)
-        await host.send(ctx, words(0x0003_0005))
+        await host.send(ctx, word_bytes([0x0003_0005]))
         await ctx.tick().repeat(5 * 11 * CYCLES)
 
-    assert simulate(dut, scenario).received == words(15)
+    assert simulate(dut, scenario).received == word_bytes([15])
 
 
 def test_top_level_ports_are_the_boards_pins():

@@ -16,8 +16,9 @@ from hw.network.exits import DEFAULT
 from hw.program.bundle import bundle_of
 from hw.program.protocol import PROTOCOL_VERSION
 from hw.rtl.accelerator import Accelerator
-from tests.fpga.cores import RunningSum
-from tests.fpga.usb_host import Pid, StalledError, UsbHost, UtmiWire
+from tests.fpga.cores import RunningSum, running_sums, word_bytes
+from tests.fpga.usb_host import StalledError, UsbHost
+from tests.fpga.usb_wires import Pid, UtmiWire
 
 DATA = 4
 
@@ -55,19 +56,6 @@ def simulate(dut, scenario, *, core_mhz=50.0, pace=0, seed=0):
     simulator.add_testbench(testbench)
     simulator.run()
     return host
-
-
-def words(values):
-    return struct.pack(f"<{len(values)}I", *values)
-
-
-def expected(values):
-    total, sums = 0, []
-    for value in values:
-        low, high = struct.unpack("<hh", struct.pack("<I", value))
-        total = (total + low * high) & 0xFFFFFFFF
-        sums.append(total)
-    return words(sums)
 
 
 async def collect(ctx, host, count):
@@ -135,7 +123,7 @@ def test_words_through_the_shell_with_random_pauses_and_lost_acknowledgements(se
 
     async def scenario(ctx, host):
         await brought_up(ctx, host)
-        unsent, found = bytearray(words(values)), bytearray()
+        unsent, found = bytearray(word_bytes(values)), bytearray()
         for _ in range(3000):
             ctx.set(dut.pause, generator.random() < 0.5)
             if generator.random() < 0.3:
@@ -158,7 +146,7 @@ def test_words_through_the_shell_with_random_pauses_and_lost_acknowledgements(se
                 found += await host.bulk_in(ctx, DATA) or b""
             if not unsent and len(found) == 4 * len(values):
                 break
-        assert bytes(found) == expected(values)
+        assert bytes(found) == running_sums(values)
         assert await host.bulk_in(ctx, DATA) is None
 
     host = simulate(dut, scenario, core_mhz=core_mhz, pace=pace, seed=seed)
@@ -173,7 +161,7 @@ def test_packets_that_find_no_room_are_refused_and_nothing_is_lost():
     async def scenario(ctx, host):
         await brought_up(ctx, host)
         ctx.set(dut.pause, 1)
-        data, taken = words(values), 0
+        data, taken = word_bytes(values), 0
         assert await host.ping(ctx, DATA) == Pid.ACK
         while taken < len(data) and await host.bulk_out(ctx, DATA, data[taken : taken + 64]):
             taken += 64
@@ -189,7 +177,7 @@ def test_packets_that_find_no_room_are_refused_and_nothing_is_lost():
             found += await host.bulk_in(ctx, DATA) or b""
             if len(found) == len(data):
                 break
-        assert bytes(found) == expected(values)
+        assert bytes(found) == running_sums(values)
 
     simulate(dut, scenario)
 
@@ -202,14 +190,14 @@ def test_a_reply_of_whole_packets_ends_with_an_empty_one():
     async def scenario(ctx, host):
         await brought_up(ctx, host)
         ctx.set(dut.pause, 1)
-        await put(ctx, host, words(values))
+        await put(ctx, host, word_bytes(values))
         await ctx.tick("usb").repeat(100)
         ctx.set(dut.pause, 0)
         await ctx.tick("usb").repeat(200)
         packets = []
         while (packet := await host.bulk_in(ctx, DATA)) is not None:
             packets.append(packet)
-        assert b"".join(packets) == expected(values)
+        assert b"".join(packets) == running_sums(values)
         assert len(packets[-1]) < 64
 
     simulate(dut, scenario)
@@ -222,14 +210,14 @@ def test_answers_that_follow_each_other_share_a_packet():
     async def scenario(ctx, host):
         await brought_up(ctx, host)
         ctx.set(dut.pause, 1)
-        await put(ctx, host, words(values))
+        await put(ctx, host, word_bytes(values))
         for _ in values:
             await ctx.tick().repeat(10)
             ctx.set(dut.pause, 0)
             await ctx.tick()
             ctx.set(dut.pause, 1)
         await ctx.tick("usb").repeat(100)
-        assert await host.bulk_in(ctx, DATA) == expected(values)
+        assert await host.bulk_in(ctx, DATA) == running_sums(values)
 
     simulate(dut, scenario)
 
@@ -240,10 +228,10 @@ def test_a_break_in_the_middle_of_a_word_restarts_everything(values):
 
     async def scenario(ctx, host):
         await brought_up(ctx, host)
-        await put(ctx, host, words([0x0002_0003]))
-        assert await collect(ctx, host, 4) == words([6])
+        await put(ctx, host, word_bytes([0x0002_0003]))
+        assert await collect(ctx, host, 4) == word_bytes([6])
         ctx.set(dut.pause, 1)
-        await put(ctx, host, words([1, 2, 3]) + b"\x01")
+        await put(ctx, host, word_bytes([1, 2, 3]) + b"\x01")
         await put(ctx, host, b"\x02" * 60)  # waits in the endpoint
         await ctx.tick("usb").repeat(200)
         ctx.set(dut.pause, 0)
@@ -252,9 +240,9 @@ def test_a_break_in_the_middle_of_a_word_restarts_everything(values):
             await send_break(ctx, host, value)
             if value == 0xFFFF:  # what comes meanwhile is lost, however much
                 for _ in range(12):
-                    assert await host.bulk_out(ctx, DATA, words([0x0007_0007] * 16))
-        await put(ctx, host, words([0x0003_0005]))
-        assert await collect(ctx, host, 4) == words([15])
+                    assert await host.bulk_out(ctx, DATA, word_bytes([0x0007_0007] * 16))
+        await put(ctx, host, word_bytes([0x0003_0005]))
+        assert await collect(ctx, host, 4) == word_bytes([15])
         for _ in range(20):
             assert await host.bulk_in(ctx, DATA) is None
 
@@ -266,13 +254,13 @@ def test_answers_that_the_host_has_not_asked_for_are_forgotten_at_a_break():
 
     async def scenario(ctx, host):
         await brought_up(ctx, host)
-        await put(ctx, host, words(range(1, 17)))
-        await put(ctx, host, words(range(1, 17)))
+        await put(ctx, host, word_bytes(range(1, 17)))
+        await put(ctx, host, word_bytes(range(1, 17)))
         await ctx.tick("usb").repeat(300)
         await send_break(ctx, host, 1)
         assert await host.bulk_in(ctx, DATA) is None
-        await put(ctx, host, words([0x0003_0005]))
-        assert await collect(ctx, host, 4) == words([15])
+        await put(ctx, host, word_bytes([0x0003_0005]))
+        assert await collect(ctx, host, 4) == word_bytes([15])
 
     simulate(dut, scenario)
 
@@ -283,15 +271,15 @@ def test_a_bus_reset_in_the_middle_restarts_everything():
     async def scenario(ctx, host):
         for _ in range(2):  # DATA1 would be next each way; it is DATA0
             await brought_up(ctx, host)
-            await put(ctx, host, words([0x0003_0005]))
-            assert await collect(ctx, host, 4) == words([15])
-            await put(ctx, host, words([0x0003_0005, 4]))
+            await put(ctx, host, word_bytes([0x0003_0005]))
+            assert await collect(ctx, host, 4) == word_bytes([15])
+            await put(ctx, host, word_bytes([0x0003_0005, 4]))
             await put(ctx, host, b"\x01")
             await ctx.tick("usb").repeat(100)
             await host.reset(ctx)
         await brought_up(ctx, host)
-        await put(ctx, host, words([0x0001_0001]))
-        assert await collect(ctx, host, 4) == words([1])
+        await put(ctx, host, word_bytes([0x0001_0001]))
+        assert await collect(ctx, host, 4) == word_bytes([1])
 
     assert simulate(dut, scenario).repeats == 0
 
@@ -301,12 +289,12 @@ def test_a_new_configuration_restarts_everything():
 
     async def scenario(ctx, host):
         await brought_up(ctx, host)
-        await put(ctx, host, words([0x0003_0005]) + b"\x01")
+        await put(ctx, host, word_bytes([0x0003_0005]) + b"\x01")
         await ctx.tick("usb").repeat(100)
         await host.request(ctx, 0x00, 9, value=1)
         host.toggles = {Pid.OUT: Pid.DATA0, Pid.IN: Pid.DATA0}
-        await put(ctx, host, words([0x0001_0001]))
-        assert await collect(ctx, host, 4) == words([1])
+        await put(ctx, host, word_bytes([0x0001_0001]))
+        assert await collect(ctx, host, 4) == word_bytes([1])
 
     simulate(dut, scenario)
 
@@ -316,15 +304,15 @@ def test_where_a_host_clears_a_halt_only_the_toggles_begin_anew():
 
     async def scenario(ctx, host):
         await brought_up(ctx, host)
-        await put(ctx, host, words([0x0003_0005]))
-        assert await collect(ctx, host, 4) == words([15])
+        await put(ctx, host, word_bytes([0x0003_0005]))
+        assert await collect(ctx, host, 4) == word_bytes([15])
         await put(ctx, host, b"\x01\x00")
         await put(ctx, host, b"\x01")
         for endpoint, way in ((0x04, Pid.OUT), (0x84, Pid.IN)):
             await host.request(ctx, 0x02, 0x01, index=endpoint)  # CLEAR_FEATURE, ENDPOINT_HALT
             host.toggles[way] = Pid.DATA0
         await put(ctx, host, b"\x00")
-        assert await collect(ctx, host, 4) == words([16])
+        assert await collect(ctx, host, 4) == word_bytes([16])
 
     assert simulate(dut, scenario).repeats == 0
 
@@ -334,14 +322,14 @@ def test_the_boards_reset_resets_the_core():
 
     async def scenario(ctx, host):
         await brought_up(ctx, host)
-        await put(ctx, host, words([0x0003_0005]))
-        assert await collect(ctx, host, 4) == words([15])
+        await put(ctx, host, word_bytes([0x0003_0005]))
+        assert await collect(ctx, host, 4) == word_bytes([15])
         ctx.set(dut.reset, 1)
         await ctx.tick().repeat(3)
         ctx.set(dut.reset, 0)
         await ctx.tick().repeat(3)
-        await put(ctx, host, words([0x0001_0001]))
-        assert await collect(ctx, host, 4) == words([1])
+        await put(ctx, host, word_bytes([0x0001_0001]))
+        assert await collect(ctx, host, 4) == word_bytes([1])
 
     simulate(dut, scenario)
 
@@ -364,7 +352,7 @@ async def perform(ctx, host, operation):
     try:
         transaction = next(operation)
         while True:
-            data = words(transaction.words)
+            data = word_bytes(transaction.words)
             for start in range(0, len(data), host.packet_bytes):
                 await put(ctx, host, data[start : start + host.packet_bytes])
             transaction = operation.send([await answer() for _ in range(transaction.replies)])

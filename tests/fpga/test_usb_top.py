@@ -14,9 +14,10 @@ from luna.gateware.usb.usb2.reset import USBResetSequencer
 from fpga.boards import BOARDS, board
 from fpga.usb import UsbShell
 from fpga.usb_top import FULL_SPEED_BYTES, HIGH_SPEED_BYTES, UsbBoardTop, direct_bus, ulpi_bus, usb_board_verilog
-from tests.fpga.cores import RunningSum
-from tests.fpga.test_usb import DATA, brought_up, collect, expected, put, send_break, words
-from tests.fpga.usb_host import DirectWire, UlpiWire, UsbHost
+from tests.fpga.cores import RunningSum, running_sums, word_bytes
+from tests.fpga.test_usb import DATA, brought_up, collect, put, send_break
+from tests.fpga.usb_host import UsbHost
+from tests.fpga.usb_wires import DirectWire, UlpiWire
 
 
 class Unhurried(wiring.Component):
@@ -82,7 +83,7 @@ def test_words_at_high_speed_through_a_phy(quick, pace):
     async def scenario(ctx, host, _):
         told = await brought_up(ctx, host)
         assert told[2][-3:-1] == (512).to_bytes(2, "little")
-        data, found, packets = words(values), bytearray(), []
+        data, found, packets = word_bytes(values), bytearray(), []
         unsent = data
         for _ in range(200):
             if unsent and await host.bulk_out(ctx, DATA, unsent[:512]):
@@ -91,13 +92,13 @@ def test_words_at_high_speed_through_a_phy(quick, pace):
             found += packets[-1]
             if len(found) == len(data):
                 break
-        assert bytes(found) == expected(values)
+        assert bytes(found) == running_sums(values)
         assert max(map(len, packets)) == 512
-        await put(ctx, host, words([9]) + b"\x01")
+        await put(ctx, host, word_bytes([9]) + b"\x01")
         await send_break(ctx, host, 0xFFFF)
         await send_break(ctx, host, 0)
-        await put(ctx, host, words([0x0003_0005]))
-        assert await collect(ctx, host, 4) == words([15])
+        await put(ctx, host, word_bytes([0x0003_0005]))
+        assert await collect(ctx, host, 4) == word_bytes([15])
 
     simulate(scenario, RunningSum(), pace)
 
@@ -115,7 +116,7 @@ def test_a_packet_at_high_speed_takes_a_cycle_a_byte_and_few_more(quick):
                 if way == "out":
                     assert await host.bulk_out(ctx, DATA, bytes(512))
                 else:
-                    expected = words(range(128 * number, 128 * (number + 1)))
+                    expected = word_bytes(range(128 * number, 128 * (number + 1)))
                     assert await host.bulk_in(ctx, DATA) == expected
             taken[way] = (ctx.get(dut.cycles) - begin) / count
 
@@ -152,18 +153,18 @@ def test_words_at_full_speed_over_two_wires():
         await host.wire.plug(ctx)
         await host.reset(ctx)
         await brought_up(ctx, host)
-        unsent, found = words(values), bytearray()
+        unsent, found = word_bytes(values), bytearray()
         for _ in range(100):
             if unsent and await host.bulk_out(ctx, DATA, unsent[:FULL_SPEED_BYTES]):
                 unsent = unsent[FULL_SPEED_BYTES:]
             found += await host.bulk_in(ctx, DATA) or b""
             if len(found) == 4 * len(values):
                 break
-        assert bytes(found) == expected(values)
-        await put(ctx, host, words([9]) + b"\x01")
+        assert bytes(found) == running_sums(values)
+        await put(ctx, host, word_bytes([9]) + b"\x01")
         await send_break(ctx, host, 1)
-        await put(ctx, host, words([0x0003_0005]))
-        assert await collect(ctx, host, 4) == words([15])
+        await put(ctx, host, word_bytes([0x0003_0005]))
+        assert await collect(ctx, host, 4) == word_bytes([15])
 
     simulator.add_testbench(testbench)
     simulator.run()

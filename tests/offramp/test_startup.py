@@ -119,7 +119,9 @@ def test_the_version_needs_neither_arrays_nor_tables():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_refused_loads_nothing(arguments, message):
+def test_what_is_refused_loads_nothing(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a folder in which no command has written anything yet
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     code, modules, said = loaded(*arguments)
     assert (code, modules) == (2, set())
     assert message in " ".join(said.split())

@@ -396,13 +396,14 @@ class JobPort(wiring.Signature):
         That list has entries in this PE, or it is a dump that is there.
     blocked : In(1)
         With ``hit``: the PE's job queue takes no job now.
-    push : Out(1), job : Out(job_layout)
-        Queue a job; only with ``hit``, and not while ``blocked``. In depthwise layers
-        each PE's job has an activation of its own; else all jobs are the same.
+    wanted : Out(1), job : Out(job_layout)
+        The job for that list, if there is one for this PE. With ``hit``, the PE queues it in the cycle of the lookup's
+        ``pushed``, which never comes while a PE with a wanted job is ``blocked``. In depthwise layers each PE's job has
+        an activation of its own; else all jobs are the same.
     """
 
     def __init__(self, config: AcceleratorConfig):
-        super().__init__({"hit": In(1), "blocked": In(1), "push": Out(1), "job": Out(job_layout(config))})
+        super().__init__({"hit": In(1), "blocked": In(1), "wanted": Out(1), "job": Out(job_layout(config))})
 
 
 class LaneControl(wiring.Signature):

@@ -404,12 +404,12 @@ class Dispatcher(wiring.Component):
     def _push(self, m, out):
         """All targets together, or nobody: one PE without space holds up the pipeline, which hears it a cycle later."""
         wanted, frozen = Cat(each.wanted for each in out), Signal()
-        hit, blocked = Cat(pe.hit for pe in self.pes), Cat(pe.blocked for pe in self.pes)
+        blocked = Cat(pe.blocked for pe in self.pes)
         m.d.comb += [
             frozen.eq((wanted & blocked).any()),
             self.stalled.eq(frozen),
             self.lookup.pushed.eq(~frozen & ~self.hold),
-            Cat(pe.push for pe in self.pes).eq(Mux(self.lookup.pushed, wanted & hit, 0)),
+            Cat(pe.wanted for pe in self.pes).eq(wanted),
             *(pe.job.eq(each.job) for pe, each in zip(self.pes, out, strict=True)),
         ]
         m.d.sync += self.lookup.advance.eq(self.lookup.pushed)

@@ -94,8 +94,8 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         walker = _Walker(self._config)
-        pointer, entry_port, next_hit = self._look_up(m)
-        jobs = self._queue_jobs(m, pointer, next_hit)
+        pointer, entry_port, following_hit = self._look_up(m)
+        jobs = self._queue_jobs(m, pointer, following_hit)
         self._walk(m, walker, jobs, entry_port)
         accumulators = self._accumulate(m, walker, entry_port)
         self._queue_outputs(m, walker, accumulators)
@@ -107,7 +107,8 @@ class ProcessingElement(wiring.Component):
         Returns
         -------
         tuple
-            The pointer in the push stage, the walker's port of the list memory, and ``hit`` in the next cycle.
+            The pointer in the push stage, the walker's port of the list memory, and whether the list hits that the
+            stage takes next.
         """
         config = self._config
         if config.split_lists:
@@ -136,7 +137,7 @@ class ProcessingElement(wiring.Component):
     def _keep_pointer(self, m, fetched, filled, pointer, fetch):
         """Registers behind the RAM, which ``fetch`` loads, and one for what the dispatcher has to know in time.
 
-        Returns ``hit`` in the next cycle.
+        Returns whether the list hits that the push stage takes next.
         """
         config = self._config
         found = Signal(data.StructLayout({"pointer": pointer_layout(config), "hit": 1}))
@@ -148,16 +149,20 @@ class ProcessingElement(wiring.Component):
         ]
         with m.If(self.lookup.advance):
             m.d.sync += [*fetch, waiting.eq(found)]
-        hit = Signal()
-        m.d.comb += hit.eq(Mux(self.lookup.pushed, following.hit | self.lookup.dump, self.dispatcher.hit))
-        m.d.sync += self.dispatcher.hit.eq(hit)
+        following_hit = Signal()
+        m.d.comb += following_hit.eq(following.hit | self.lookup.dump)
         with m.If(self.lookup.pushed):
-            m.d.sync += pointer.eq(following.pointer)
-        return hit
+            m.d.sync += [pointer.eq(following.pointer), self.dispatcher.hit.eq(following_hit)]
+        return following_hit
 
-    def _queue_jobs(self, m, pointer, next_hit):
-        """Job queue between dispatcher and walker; returns its end."""
+    def _queue_jobs(self, m, pointer, following_hit):
+        """Job queue between dispatcher and walker; returns its end.
+
+        What all PEs say decides whether the dispatcher moves on, in the same cycle: ``blocked`` is a register of its
+        own, and ``lookup.pushed``, which comes last, only chooses between what it would be with and without.
+        """
         config = self._config
+        hit, wanted, pushed = self.dispatcher.hit, self.dispatcher.wanted, self.lookup.pushed
         job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config), "single": 1}))
         one_slot = Signal()
         m.d.sync += one_slot.eq(self.dump_length == 1)
@@ -167,10 +172,10 @@ class ProcessingElement(wiring.Component):
             job.pointer.eq(pointer),
             job.single.eq(Mux(self.dispatcher.job.dump, one_slot, pointer.count == 1)),
             jobs.i.payload.eq(job),
-            jobs.i.valid.eq(self.dispatcher.push),
+            jobs.i.valid.eq(pushed & hit & wanted),
         ]
-        # What all PEs say decides whether the dispatcher moves on, in the same cycle: a register of its own.
-        m.d.sync += self.dispatcher.blocked.eq(next_hit & jobs.full & ~(jobs.o.ready & jobs.o.valid))
+        full_then, stays = Mux(hit & wanted, jobs.one_place, jobs.full), ~(jobs.o.ready & jobs.o.valid)
+        m.d.sync += self.dispatcher.blocked.eq(stays & Mux(pushed, following_hit & full_then, hit & jobs.full))
         return jobs.o
 
     def _walk(self, m, walker, jobs, entry_port):

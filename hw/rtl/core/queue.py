@@ -32,8 +32,9 @@ class Queue(wiring.Component):
         Not while all places are taken, whatever leaves in the same cycle.
     o : Out(stream of shape)
         ``valid`` is a register: what asks whether there is anything has nothing to wait for.
-    full : Out(1)
-        In the next cycle all places are taken, unless one leaves in this one.
+    full : Out(1), one_place : Out(1)
+        All places are taken, or all but one. Out of registers, so that what comes and goes in this cycle can be added
+        to it as late as it is known.
 
     Latency: a cycle. Throughput: one a cycle. Back-pressure: none; see ``full``. Reset: empty.
     """
@@ -47,6 +48,7 @@ class Queue(wiring.Component):
                 "i": In(stream.Signature(shape, always_ready=True)),
                 "o": Out(stream.Signature(shape)),
                 "full": Out(1),
+                "one_place": Out(1),
             }
         )
 
@@ -58,7 +60,7 @@ class Queue(wiring.Component):
         put, get = storage.write_port(), storage.read_port(domain="comb")
         arrived, left = Signal(range(self._depth)), Signal(range(self._depth))
         following = (left + 1)[: len(left)]
-        taken, one_place, several = Signal(), Signal(), Signal()
+        taken, several = Signal(), Signal()
         m.d.comb += [
             put.addr.eq(arrived),
             put.data.eq(self.i.payload),
@@ -67,8 +69,8 @@ class Queue(wiring.Component):
             self.o.payload.eq(get.data),
             taken.eq(self.o.valid & self.o.ready),
             several.eq(arrived != following),  # of values that are there, more than one
-            one_place.eq((arrived + 1)[: len(arrived)] == left),  # is free
-            self.full.eq(Mux(self.i.valid, one_place, (arrived == left) & self.o.valid)),
+            self.one_place.eq((arrived + 1)[: len(arrived)] == left),
+            self.full.eq((arrived == left) & self.o.valid),
         ]
         m.d.sync += [
             arrived.eq(arrived + self.i.valid),

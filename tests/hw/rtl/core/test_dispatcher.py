@@ -73,7 +73,7 @@ class Surroundings(wiring.Component):
                 )
             ),
             Cat(pe.blocked for pe in dispatcher.pes).eq(Cat(pe.hit for pe in dispatcher.pes) & ~self.space),
-            self.push.eq(Cat(pe.push for pe in dispatcher.pes)),
+            self.push.eq(Mux(dispatcher.lookup.pushed, Cat(pe.wanted & pe.hit for pe in dispatcher.pes), 0)),
         ]
         number = behind(Signal(CONFIG.start_bits), dispatcher.lookup.number)
         if self._config.split_lists:

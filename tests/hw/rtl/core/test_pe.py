@@ -97,7 +97,7 @@ async def dispatch(ctx, dut, lists, tasks, go):
         ctx.set(dut.lookup.advance, advance)
         ctx.set(dut.lookup.pushed, pushed)
         ctx.set(dut.lookup.dump, isinstance(read if advance else held, Dump))
-        ctx.set(dut.dispatcher.push, push)
+        ctx.set(dut.dispatcher.wanted, dump or job)
         if leaving:
             ctx.set(
                 dut.dispatcher.job,
@@ -109,7 +109,7 @@ async def dispatch(ctx, dut, lists, tasks, go):
         if pushed:
             leaving, held = held, None
         advance = pushed
-    ctx.set(dut.dispatcher.push, 0)
+    ctx.set(dut.dispatcher.wanted, 0)
 
 
 class Watch:
@@ -121,7 +121,8 @@ class Watch:
 
     async def record(self, ctx):
         dut, cycle = self._dut, 0
-        signals = (dut.dispatcher.push, dut.product, dut.o.valid & dut.o.ready, dut.clearing)
+        pushed = dut.lookup.pushed & dut.dispatcher.wanted & dut.dispatcher.hit
+        signals = (pushed, dut.product, dut.o.valid & dut.o.ready, dut.clearing)
         while True:
             _, _, *seen = await ctx.tick().sample(*signals)
             for value, cycles in zip(seen, (self.pushes, self.products, self.outputs, self.clearing), strict=True):
@@ -308,10 +309,12 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
                 ctx.set(pe.lookup.pushed, 0)
                 while ctx.get(pe.dispatcher.blocked) or not next(go):
                     await ctx.tick()
-                ctx.set(pe.dispatcher.push, 1)
+                ctx.set(pe.lookup.pushed, 1)
+                ctx.set(pe.dispatcher.wanted, 1)
                 ctx.set(pe.dispatcher.job, {"dump": 0, "value": task.value, "accumulator": task.accumulator})
                 await ctx.tick()
-                ctx.set(pe.dispatcher.push, 0)
+                ctx.set(pe.lookup.pushed, 0)
+                ctx.set(pe.dispatcher.wanted, 0)
 
         async def everything(ctx):
             ctx.set(pe.dump_length, SLOTS)

@@ -21,9 +21,11 @@ def bench(rng, depth, writes, reads):
             ctx.set(dut.i.payload, value)
             ctx.set(dut.i.valid, write)
             ctx.set(dut.o.ready, read)
-            _, _, valid, payload, full = await ctx.tick().sample(dut.o.valid, dut.o.payload, dut.full)
+            _, _, valid, payload, full, one_place = await ctx.tick().sample(
+                dut.o.valid, dut.o.payload, dut.full, dut.one_place
+            )
             assert valid == bool(held)
-            assert full == (len(held) + write == depth)
+            assert (full, one_place) == (len(held) == depth, len(held) == depth - 1)
             if held:
                 assert payload == held[0]
             seen.add((len(held), write, bool(read and held)))

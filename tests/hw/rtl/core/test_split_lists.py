@@ -120,7 +120,7 @@ async def dispatch(ctx, dut, split, plain, tasks, go):
         ctx.set(dut.lookup.advance, advance)
         ctx.set(dut.lookup.pushed, pushed)
         ctx.set(dut.lookup.dump, isinstance(read if advance else held, Dump))
-        ctx.set(dut.dispatcher.push, push)
+        ctx.set(dut.dispatcher.wanted, dump or job)
         if leaving:
             told = {"dump": dump, "value": 0, "skip": 3, "accumulator": leaving.accumulator}
             ctx.set(dut.dispatcher.job, told if dump else told | {"value": leaving.value, "skip": leaving.skip})
@@ -130,7 +130,7 @@ async def dispatch(ctx, dut, split, plain, tasks, go):
         if pushed:
             leaving, held = held, None
         advance = pushed
-    ctx.set(dut.dispatcher.push, 0)
+    ctx.set(dut.dispatcher.wanted, 0)
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])

@@ -43,7 +43,7 @@ _GROUPS = (
         "lanes.layer__done": "bits", "packer.o__valid": "bits", "packer.o__payload.index": "unsigned",
     }),
     _Group(r"core_\d+\.pe_\d+", "{}", True, {
-        "dispatcher__blocked": "bits", "dispatcher__push": "bits",
+        "dispatcher__blocked": "bits", "dispatcher__wanted": "bits",
         "job.told.value": "signed", "job.told.dump": "bits", "product": "bits",
         "accumulators.i__valid": "bits", "accumulators.i__payload.value": "signed",
         "accumulators.i__payload.weight": "signed", "accumulators.i__payload.dump": "bits",

@@ -12,7 +12,7 @@ _SIGNALS = {
     "offramp.core_10.state__done": "",
     "offramp.core_2.state__done": "",
     "offramp.core_2.pe_1.accumulators.write__data": "[27:0]",
-    "offramp.core_2.pe_1.dispatcher__push": "",
+    "offramp.core_2.pe_1.dispatcher__wanted": "",
 }
 
 
@@ -39,7 +39,7 @@ def test_signals_that_there_are_not_are_left_out():
         "offramp.core_0.state__done",
         "offramp.core_2.state__done",
         "offramp.core_10.state__done",
-        "offramp.core_2.pe_1.dispatcher__push",
+        "offramp.core_2.pe_1.dispatcher__wanted",
         "offramp.core_2.pe_1.accumulators.write__data[27:0]",
     ]
     # Names of values where there are any; accumulators with their sign.

@@ -18,7 +18,7 @@ from offramp.files.kinds import kind_of
 if TYPE_CHECKING:
     from hw.program.program import Program
 
-__all__ = ["check_layer", "describe", "memories_dict", "network_dict", "network_of", "program_dict", "worst_case_dict"]
+__all__ = ["check_layer", "describe", "network_dict", "network_of", "program_dict", "worst_case_dict"]
 
 
 #: What names of instructions have behind a layer's: strip, output channels, input channels.
@@ -56,6 +56,8 @@ def _counted(weights: np.ndarray) -> dict[str, int]:
 
 def program_dict(program: "Program") -> dict[str, Any]:
     """A program's network, config and memories."""
+    from offramp.files.memories import memories_dict
+
     return {
         "config_digest": program.config.digest(),
         "cores": program.config.cores,
@@ -66,11 +68,6 @@ def program_dict(program: "Program") -> dict[str, Any]:
         ],
         "memories": memories_dict(program),
     }
-
-
-def memories_dict(program: "Program") -> dict[str, dict[str, int]]:
-    """Words used of every memory that a program fills, and words there."""
-    return {name: {"used": used, "available": size} for name, (used, size) in program.size_words().items()}
 
 
 def worst_case_dict(program: "Program") -> dict[str, int]:

@@ -11,7 +11,7 @@ from hw.program.program import Program
 from models.datasets.sources import Progress
 from models.frontends.onnx.reference import UnableError
 from models.integer import golden
-from offramp.files.inspect import memories_dict
+from offramp.files.memories import memories_dict
 from offramp.intake.model import Model
 from offramp.intake.reference import Agreement
 from offramp.intake.samples import Samples
@@ -87,7 +87,7 @@ def verify_model(
         and ``cycles_equal`` (of RTL, golden model and simulator), ``reference_equal`` (None without a runtime of the
         source), ``agrees`` (whether all that must be equal is), ``accuracy_float``, ``accuracy_reference``,
         ``accuracy_golden`` (None without labels), ``cycles``, ``share_of_limit``, ``macs_per_multiplier_cycle`` (dense
-        ones), ``memories`` (:func:`offramp.files.inspect.memories_dict`), ``per_image``, ``rtl`` (all that
+        ones), ``memories`` (:func:`offramp.files.memories.memories_dict`), ``per_image``, ``rtl`` (all that
         :func:`offramp.rtl.run.verify` says).
     """
     codes = samples.codes(model.network)

@@ -9,11 +9,11 @@ import numpy as np
 from hw.compiler.steps.expansion import CoreTask, Expansion
 from hw.compiler.steps.geometry import column_dumps, row_schedule
 from hw.compiler.steps.partition import Partition
-from hw.compiler.steps.step import Step
+from hw.compiler.steps.step import Kernel, Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import Column, Row, Source
 
-__all__ = ["Requirements", "least_passes", "refusal", "requirements"]
+__all__ = ["Requirements", "accumulators", "least_passes", "refusal", "requirements"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,23 +177,39 @@ def _of_tables(task: CoreTask, dump_length: int, depth: int, partition: Partitio
     ``depth`` are the lists of a class of columns and a block.
     """
     kernel, blocks = task.kernel, task.blocks
-    # Behind the rows lies the position that a pass takes out.
-    several = partition.passes > 1
+    needed = accumulators(kernel, task.rows, dump_length, several=partition.passes > 1)
     reach = max((len(kernel.classes) - 1) * len(blocks), len(blocks) - 1) * depth
     if task.split is not None:
         reach = (task.split.lists - 1) * depth
     if kernel.global_pool:
-        return Requirements(accumulators=dump_length * (1 + several), reach=reach, uses=1, completed=1)
-    count = task.rows[1] - task.rows[0]
-    live = count if several else min(kernel.rows.live, count)
+        return Requirements(accumulators=needed, reach=reach, uses=1, completed=1)
     rows, blank = row_schedule(kernel.rows.band(*task.rows)[1])
     return Requirements(
-        accumulators=(live * kernel.columns.outputs + several) * dump_length,
+        accumulators=needed,
         reach=reach,
         uses=max(1 if partition.merged else len(taps) for taps, _ in rows),
         completed=max(column_dumps(kernel.columns)),
         blank=blank,
     )
+
+
+def accumulators(kernel: Kernel, rows: tuple[int, int], dump_length: int, *, several: bool) -> int:
+    """Accumulators of a PE for all rows that are live at the same time in a walk.
+
+    Parameters
+    ----------
+    kernel, rows
+        Of the walk, as :class:`hw.compiler.steps.expansion.CoreTask` has them.
+    dump_length : int
+        Accumulators of a position.
+    several : bool
+        Whether it takes several passes; behind the rows lies the position that a pass takes out.
+    """
+    if kernel.global_pool:
+        return dump_length * (1 + several)
+    count = rows[1] - rows[0]
+    live = count if several else min(kernel.rows.live, count)
+    return (live * kernel.columns.outputs + several) * dump_length
 
 
 def _by_pe(used: np.ndarray, depthwise: bool, config: AcceleratorConfig) -> np.ndarray:

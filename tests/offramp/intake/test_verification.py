@@ -59,7 +59,12 @@ def test_a_tflite_file_stage_by_stage(tflite, ran):
     assert found["macs_per_multiplier_cycle"] == found["macs"] / (found["cycles"]["mean"] * 4)
     assert 0 < found["share_of_limit"] < 1
     assert found["memories"]["bias"]["available"] == program.config.channel_words
-    assert all(0 < use["used"] <= use["available"] for use in found["memories"].values())
+    assert found["memories"]["accumulators"]["available"] == program.config.accumulators
+    banks = [found["memories"][bank]["available"] for bank in ("first bank", "second bank")]
+    assert banks == list(program.config.bank_words)
+    # Two small maps fit the first bank together.
+    assert {name for name, use in found["memories"].items() if not use["used"]} == {"second bank"}
+    assert all(use["used"] <= use["available"] for use in found["memories"].values())
 
 
 def test_a_difference_names_its_first_layer(tflite, ran):

@@ -66,7 +66,7 @@ def _times(
 
     An integer that int8 doesn't hold is a sum of some that it does: of so many copies of the channel.
     """
-    power, scale = channel_scale(factor)
+    power, scale = _scaled(operator.name, factor)
     whole = values * power
     copies = max(1, -(-int(np.abs(whole).max()) // 127))
     if copies > _COPIES:
@@ -91,6 +91,14 @@ def _times(
         weight[channels, 0, 0, copy * len(values) + channels] = part
     single = _channels(operator, view, output, clamp, values, scales, Rounding.DOUBLE)
     found.append(operator, Conv2D(**vars(single) | {"weight": weight}))
+
+
+def _scaled(name: str, factor: float) -> tuple[int, Scale]:
+    """:func:`channel_scale`, whose error names the operator."""
+    try:
+        return channel_scale(factor)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; nearest: a coarser output") from error
 
 
 def _channels(
@@ -215,7 +223,7 @@ def mean(found: Assembly, operator: Operator) -> None:
 
 def _mean_scale(factor: float, count: int) -> tuple[int, Scale]:
     """A power of two for the ones, and the scale, of a mean of so many activations."""
-    power, (multiplier, shift) = channel_scale(factor)
+    power, (multiplier, shift) = _scaled("MEAN", factor)
     doublings = power.bit_length() - 1 - shift  # TFLite's shift, which is to the left
     more = min(count.bit_length() - 1, 32, 31 + doublings)
     multiplier, doublings = (multiplier << more) // count, doublings - more

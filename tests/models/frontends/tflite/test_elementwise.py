@@ -282,7 +282,12 @@ def test_a_concatenation_of_rows_of_no_map(tmp_path):
         ),
         ("PAD", {"constants": [[[1, 0], [0, 0], [0, 0], [0, 0]]]}, "PAD of the batch, or of a tensor of shape"),
         ("PAD", {"constants": [[[0, 0]] * 4], "after": (0.2, 5)}, "PAD must keep scale and zero point"),
-        ("RELU", {"after": (0.0001, 0)}, "requantization scale must be above 0 and below 128"),
+        ("RELU", {"after": (0.0001, 0)}, "RELU: requantization scale must be .* not 1e.03; nearest: a coarser output"),
+        (
+            "MEAN",
+            {"constants": [[1, 2]], "shape": (1, 1, 1, 3), "after": (0.0001, 0), "written": (1, 3)},
+            "MEAN: requantization scale must be above 0 and below 128, not 1e.03; nearest: a coarser output",
+        ),
         ("RELU", {"written": (1, 5, 4, 3)}, r"must be of shape \[1, 4, 5, 3\], not \[1, 5, 4, 3\]"),
     ],
 )
@@ -298,7 +303,7 @@ def test_what_is_refused(tmp_path, kind, changes, expected):
         ("ADD", (1, 4, 5, 3), 0.1, r"must have one constant, or one per channel of \[1, 4, 5, 3\], not \[1, 4, 5, 3\]"),
         ("MUL", (5, 1), 0.1, r"must have one constant, or one per channel of \[1, 4, 5, 3\], not \[5, 1\]"),
         ("MUL", None, 0.1, "MUL of two maps; nearest: MUL of a map and a constant, or ADD of two maps"),
-        ("MUL", (1,), 1e6, "requantization scale must be above 0 and below 128"),
+        ("MUL", (1,), 1e6, "MUL: requantization scale must be .* not 1e.06; nearest: a coarser output"),
         ("MUL", (1,), 60.0, r"MUL by 6e\+03 codes a code; nearest: a coarser output"),
     ],
 )

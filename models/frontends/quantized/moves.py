@@ -62,6 +62,8 @@ def move(found: Lowering, node: fx.Node) -> Map:
     if not source.whole:
         raise ValueError(f"{called} must read a map without padding")
     assert isinstance(operand, fx.Node)
+    if not found.exported.values[node].numel():
+        raise ValueError(f"{called} must leave values of a map, not none")
     shape, sizes = found.shape(source.name), found.exported.values[operand].shape
     spatial = _spatial_axes(tuple(sizes[1:]), shape)
     numbers = _numbers(found, node, taken, sizes)

@@ -80,6 +80,11 @@ def test_what_depends_on_the_order_is_refused(body, reason):
         steps(body, (4, 4, 2))
 
 
+def test_a_crop_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^slice_1: slice_1 must leave values of a map, not none"):
+        steps(lambda n, x: n.whole(torch.cat([x, x[:, :, 4:]], 2).flatten(1)))
+
+
 def test_the_network_is_that_of_a_module_with_channels_first():
     """A linear layer of each position is a 1x1 convolution, one of all values has its weights turned."""
 

@@ -21,8 +21,9 @@ from models.frontends.pytorch.lowering import Lowering, Map
 from models.frontends.pytorch.operators import CONVOLUTIONS, OPERATORS, Rule, apply
 from models.frontends.pytorch.steps import Graph, GraphStep, compute
 from models.frontends.quantized import moves
-from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep
-from models.frontends.quantized.operators import OPERATOR_RULES, as_linear, product
+from models.frontends.quantized.affine import number, scaled
+from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep, put
+from models.frontends.quantized.operators import OPERATOR_RULES, as_linear, clamp_bounds, product
 
 __all__ = ["computed", "float_steps"]
 
@@ -139,6 +140,22 @@ def _pad(found: Lowering, node: fx.Node) -> Map:
     return OPERATORS[node.target](found, node) if simple else moves.move(found, node)
 
 
+def _clamp(found: QuantizedLowering, node: fx.Node) -> Map:
+    """A clamp. What a layer computes is clamped to a range with 0 in it: one without is moved there, and back."""
+    low, high = clamp_bounds(found, node)
+    nearest = max(low, 0.0) + min(high, 0.0)  # one of them is 0
+    if not nearest:
+        return OPERATOR_RULES[_ATEN.clamp.default](found, node)
+    moved = scaled(found, node, node.args[0], number(1.0), number(-nearest))
+    bounds = (low - nearest, high - nearest)
+    clip = put(found, node, "clip", (moved.name,), order=moved.order, bounds=bounds)
+    for inner in (moved, clip):
+        found.nodes.pop(inner.name)  # The node's value is that of the sum alone.
+    offset = number(nearest).expand(found.shape(clip.name)[2])
+    gain = torch.ones_like(offset)
+    return put(found, node, "affine", (clip.name,), order=clip.order, gain=gain, offset=offset)
+
+
 def _cast(found: Lowering, node: fx.Node) -> Map:
     """A map in another type of floating point, or on another device."""
     if not found.exported.values[node].is_floating_point():
@@ -147,11 +164,15 @@ def _cast(found: Lowering, node: fx.Node) -> Map:
 
 
 _ATEN = torch.ops.aten
+_CLAMPS = (
+    _ATEN.clamp.default, _ATEN.clamp.Tensor, _ATEN.clamp_min.default, _ATEN.clamp_max.default, _ATEN.clip.default,
+    _ATEN.clip.Tensor, _ATEN.hardtanh.default,
+)  # fmt: skip
 _RULES: dict[Any, Rule] = {
     **{target: rule for target, rule in OPERATOR_RULES.items() if "quantized_decomposed" not in str(target)},
     **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), product),
     **{target: OPERATORS[target] for target in (*CONVOLUTIONS, _ATEN.linear.default)},
-    **dict.fromkeys((_ATEN.clip.default, _ATEN.clip.Tensor), OPERATOR_RULES[_ATEN.clamp.default]),
+    **dict.fromkeys(_CLAMPS, _clamp),
     **dict.fromkeys((_ATEN.pad.default, _ATEN.constant_pad_nd.default), _pad),
     **dict.fromkeys(moves.MOVES, moves.move),
     operator.getitem: moves.part,

@@ -27,7 +27,7 @@ from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowe
 from models.frontends.quantized.moves import MOVES, PARTS, move, part, parts
 from models.networks.winners import OPERATOR
 
-__all__ = ["OPERATOR_RULES", "as_linear", "product", "quantized_steps"]
+__all__ = ["OPERATOR_RULES", "as_linear", "clamp_bounds", "product", "quantized_steps"]
 
 _ONE = 1 / 64  # of the step of a map: a weight that gives a map on with its own scale is so many steps
 _OFFSETS = {torch.int8: 0, torch.uint8: 128}  # of codes from int8
@@ -120,7 +120,11 @@ def _clip(low: float, high: float) -> Rule:
 
 
 def _clamp(found: Lowering, node: fx.Node) -> Map:
-    """A clamp whose bounds are arguments, or tensors of one value."""
+    return _clip(*clamp_bounds(found, node))(found, node)
+
+
+def clamp_bounds(found: Lowering, node: fx.Node) -> tuple[float, float]:
+    """Bounds of a clamp, which are arguments, or tensors of one value."""
     given = arguments(node)
     names = ("min_val", "max_val") if "min_val" in given else ("min", "max")
     bounds = []
@@ -133,7 +137,7 @@ def _clamp(found: Lowering, node: fx.Node) -> Map:
         bounds.append(none if value is None else float(value))
     if bounds[0] > bounds[1]:
         raise ValueError(f"{found.location(node)}: bounds of a clamp must be ordered, not {bounds[0]} and {bounds[1]}")
-    return _clip(*bounds)(found, node)
+    return bounds[0], bounds[1]
 
 
 def _hardsigmoid(found: QuantizedLowering, node: fx.Node) -> Map:

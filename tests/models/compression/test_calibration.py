@@ -104,6 +104,22 @@ def test_a_mobile_network():
     assert [layer.name for layer in network.layers[:3]] == ["features.0.0", "features.1.conv.0", "features.1.conv.3"]
 
 
+class BesideZero(nn.Module):
+    """Clamps to ranges without 0 in them, of the image and of what a layer computes; the second output is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(2, 4, 3), nn.Linear(64, 5)
+
+    def forward(self, x):
+        x = self.conv(x.clamp(0.2, 0.9)).clamp(max=-0.01)
+        return self.linear(x.flatten(1)), x
+
+
+def test_clamps_to_ranges_without_0():
+    check(settled(BesideZero, 6, 6, 2), 6, 6, 2)
+
+
 class Dense(nn.Module):
     """Batch norms in front of convolutions, maps side by side, a normalization of the image."""
 

@@ -47,6 +47,7 @@ BODIES = {
     "norms anywhere": lambda n, x: n.linear(
         F.batch_norm(x, torch.ones(2), torch.tensor([2.0, 0.5])).clamp(-1, 1).flatten(1)
     ),
+    "clamps beside 0": lambda n, x: n.linear((F.hardtanh(n.conv(x), 0.1, 0.4) + x.clamp(max=-0.05)).flatten(1)),
     "side by side": lambda n, x: torch.cat([n.conv(x), F.max_pool2d(x, 3, 1, 1), 0 - x], 1).mean((2, 3)),
     "rows": lambda n, x: torch.cat([x * 2, n.conv(x)], 2).amax((2, 3)),
     "padded": lambda n, x: n.conv(F.pad(x, (1, 2, 0, 1)))[:, :, :6, 1:7].flatten(1) @ n.linear.weight.t(),
@@ -64,6 +65,14 @@ def test_steps_compute_what_the_network_does(name):
     expected = expected if isinstance(expected, tuple) else (expected,)
     for found, wanted in zip(run(graph, x), expected, strict=True):
         torch.testing.assert_close(found.reshape(wanted.shape), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_clamped_to_a_range_without_0_is_moved_to_one_with_it():
+    graph, _ = graph_of(lambda n, x: n.conv(x).clamp(0.25, 1))
+    assert [step.kind for step in graph.steps] == ["conv", "clip", "affine"]
+    assert graph.steps[1].bounds == (0.0, 0.75)
+    graph, _ = graph_of(lambda n, x: n.conv(x).clamp(0, 1))
+    assert [step.kind for step in graph.steps] == ["conv", "clip"]
 
 
 def test_what_keeps_the_order_at_the_end_is_left_out():

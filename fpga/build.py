@@ -22,13 +22,14 @@ from filelock import FileLock
 
 from fpga import floorplan
 from fpga.baud import bit_cycles
-from fpga.boards import BAUD, Board
+from fpga.boards import BAUD, LINKS, Board
 from fpga.report import Usage, critical_path, link_is_met, utilization
 from fpga.toolchain import repeated, run_tool, synthesis_command
 from fpga.top import board_verilog
 from hw.config import AcceleratorConfig
 from hw.extras import TOOLS, USB, need
 from hw.output import write_file
+from hw.rules import require, shown
 
 __all__ = ["BuildReport", "build", "build_core", "build_digest", "check"]
 
@@ -113,9 +114,10 @@ def check(config: AcceleratorConfig, board: Board, *, clock_mhz: float, baud: in
     Raises
     ------
     ValueError
-        When the clock or the baud rate can't be made, the board has no such link, or the config reads lists from
-        external memory: no board has any.
+        When the clock or the baud rate can't be made, there is no such link or the board doesn't have it, or the config
+        reads lists from external memory: no board has any.
     """
+    require(link in LINKS, f"link must be one of {', '.join(LINKS)}, not {shown(link)}")
     if config.loader:
         raise ValueError(f"{board.name}: no memory to read lists from: loader must be 0, not {config.loader}")
     board.pll(clock_mhz)

@@ -171,21 +171,41 @@ def build(
     *,
     clock_mhz: float = 50.0,
     baud: int = BAUD,
+    link: str = "serial",
     seed: int = 0,
 ) -> BuildReport:
-    """The bitstream of a config, from the cache if it was built before.
+    """The bitstream of a config with its link to the host, from the cache if it was built before.
+
+    Parameters
+    ----------
+    config : str or AcceleratorConfig
+        As for :func:`compile`.
+    board : str
+        One of :data:`fpga.boards.BOARDS`.
+    clock_mhz : float
+        Clock of the accelerator, which the bitstream's PLL makes.
+    baud : int
+        Bits per second of a serial link.
+    link : str
+        One of :data:`fpga.boards.LINKS`, that the board has.
+    seed : int
+        Of placement and routing.
 
     Raises
     ------
     ValueError
-        When config or board are unknown, or the PLL can't make the clock, or the clock the baud rate.
+        When config, board or link are unknown, the board doesn't have the link, or the PLL can't make the clock, or the
+        clock the baud rate.
+    ModuleNotFoundError
+        When the tools, or for USB its gateware, aren't installed.
     BuildError
         When the device is too small or a tool fails.
     """
     of_kind(board, str, "board", "a board's name")
     clock_mhz, seed = number(clock_mhz, *CLOCKS_MHZ, "clock_mhz"), whole(seed, 0, MOST_SEED, "seed")
     builds = cache_root() / "fpga"
-    return build_bitstream(_config(config), board_of(board), builds, clock_mhz=clock_mhz, baud=baud, seed=seed)
+    options: dict[str, Any] = {"clock_mhz": clock_mhz, "baud": baud, "link": link, "seed": seed}
+    return build_bitstream(_config(config), board_of(board), builds, **options)
 
 
 def _config(config: str | AcceleratorConfig) -> AcceleratorConfig:

@@ -16,6 +16,7 @@ from hw.network.network_file import NetworkFile, save
 from hw.program.program import Program
 from models.compression.quantize import encode
 from models.integer import golden
+from tests.fpga.tools import quick_tools
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -152,3 +153,16 @@ def test_files_and_the_zoo_are_loaded_by_what_they_are(tmp_path):
     (tmp_path / "x.off").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"x\.off"):
         offramp.load(tmp_path / "x.off")
+
+
+def test_a_bitstream_has_the_link_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
+    with quick_tools(tmp_path / "tools"):
+        serial = offramp.build("tiny", "ecpix5-45f")
+        usb = offramp.build("tiny", "ecpix5-45f", link="usb")
+    assert (serial.link, usb.link, usb.baud) == ("serial", "usb-high", 0)
+    assert usb.digest != serial.digest
+    with pytest.raises(ValueError, match=r"^colorlight-i5: link must be serial, not usb, which these boards have: u"):
+        offramp.build("tiny", "colorlight-i5", link="usb")
+    with pytest.raises(ValueError, match=r"^link must be one of serial, usb, not 'usb-high'$"):
+        offramp.build("tiny", "ecpix5-45f", link="usb-high")

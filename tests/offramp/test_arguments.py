@@ -137,6 +137,7 @@ def test_what_is_of_another_kind_is_refused(value, network, program):
     for act, *before in ((offramp.compile, network), (offramp.build,)):
         assert said(act, *before, value).startswith("config must be a preset's name or an AcceleratorConfig, not ")
     assert said(offramp.build, "single", value).startswith("board must be a board's name, not ")
+    assert said(offramp.build, link=value).startswith("link must be one of serial, usb, not ")
     assert said(offramp.verify, program, IMAGES, simulator=value).startswith("simulator must be ")
     assert said(offramp.quantize, TwoHeads(), IMAGES, name=value).startswith("name must be a text ")
     assert said(offramp.quantize, TwoHeads(), IMAGES, ranges=value).startswith("ranges must be one of ")

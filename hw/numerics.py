@@ -19,6 +19,7 @@ import numpy as np
 
 __all__ = [
     "ADD_LEFT_SHIFT",
+    "BIASED_BITS",
     "IDENTITY",
     "MAX_AVERAGE",
     "Rounding",
@@ -34,6 +35,8 @@ __all__ = [
     "top2",
 ]
 
+#: Bits of a sum of products with its bias: an int32.
+BIASED_BITS = 32
 #: Bits by which the ADD kernel lifts both operands before it scales them.
 ADD_LEFT_SHIFT = 20
 

@@ -1,4 +1,4 @@
-"""Before the passes: channels that give one code whatever the input, and overflow, lose their weights."""
+"""Before the passes: channels that give one code whatever the input, and whose products overflow, lose their weights."""
 
 from dataclasses import replace
 
@@ -9,12 +9,12 @@ from hw.network.base_layer import Layer
 from hw.network.layers import Conv2D, DepthwiseConv2D, Linear, is_raw
 from hw.network.network import Network
 from hw.network.zero_points import code_ranges
-from hw.numerics import clamp, product_sums, requantize
+from hw.numerics import BIASED_BITS, clamp, product_sums, requantize
 
 __all__ = ["fold_constants"]
 
 #: Biased accumulators of this magnitude and beyond have no code (:func:`hw.numerics.requantize`).
-_MOST = 1 << 31
+_MOST = 1 << BIASED_BITS - 1
 
 _Foldable = Conv2D | DepthwiseConv2D | Linear
 
@@ -22,8 +22,8 @@ _Foldable = Conv2D | DepthwiseConv2D | Linear
 def fold_constants(network: Network, config: AcceleratorConfig) -> Network:
     """The same network, every tensor of it, without the weights of channels that are constant and don't fit.
 
-    Quantizers leave such channels: a huge bias, or an output range of a single code. What fits a config's accumulators
-    stays as it is.
+    Quantizers leave such channels: a huge bias, or an output range of a single code. What fits a config's accumulators,
+    which hold the products without the bias, stays as it is.
     """
     tensors, ranges = network.tensors(), code_ranges(network.layers)
     layers: list[Layer] = []
@@ -44,10 +44,10 @@ def _folded(layer: _Foldable, low: int, high: int, bound: int) -> _Foldable:
     lows, highs = product_sums(layer.weight.reshape(len(layer.weight), -1), low, high)
     bias = layer.bias.astype(np.int64)
     least, most = lows + bias, highs + bias
-    overflows = (np.minimum(lows, least) < -bound) | (np.maximum(highs, most) >= bound)
+    overflows = (lows < -bound) | (highs >= bound)
     inside = (least >= -_MOST) & (most < _MOST)
     # What has a code without weights: the bias nearest to those that the channel can have.
-    alone = np.clip(np.clip(bias, least, most), -bound, bound - 1)
+    alone = np.clip(np.clip(bias, least, most), -_MOST, _MOST - 1)
     codes = [_codes(layer, np.where(inside, each, 0)) for each in (least, most, alone)]
     constant = overflows & inside & (codes[0] == codes[1]) & (codes[0] == codes[2])
     if not constant.any():

@@ -12,7 +12,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.network import GlobalAveragePool, Network
 from hw.network.pooling import AveragePool2D
 from hw.network.zero_points import code_ranges, storage_zero_points
-from hw.numerics import MAX_AVERAGE, accumulator_range
+from hw.numerics import BIASED_BITS, MAX_AVERAGE, product_sums
 from hw.program.arithmetic import arithmetic_of
 from hw.program.isa import MAX_MASKS
 from hw.rules import MisfitError, StructureError
@@ -89,7 +89,10 @@ def _check_average(step: Step) -> None:
 
 
 def _check_accumulators(step: Step, bias: np.ndarray, span: tuple[int, int], config: AcceleratorConfig) -> None:
-    """No accumulator leaves its range, whatever the input of codes within ``span`` of its zero point."""
+    """No accumulator leaves its range, whatever the input of codes within ``span`` of its zero point.
+
+    Accumulators hold sums of products; the lane adds the bias in 32 bits, and gives logits in those of an accumulator.
+    """
     kernel = step.kernel
     if kernel.max_pool:
         # Accumulators begin at 0, and hold 8 bits then.
@@ -102,10 +105,22 @@ def _check_accumulators(step: Step, bias: np.ndarray, span: tuple[int, int], con
         return
     times = prod(step.source.shape[:2]) if kernel.global_pool else 1
     weights = np.repeat(kernel.weight.reshape(len(kernel.weight), -1), times, axis=1)
-    low, high = accumulator_range(weights, bias, *span)
-    bound = 1 << config.accumulator_bits - 1
-    if low < -bound or high >= bound:
+    lows, highs = product_sums(weights, *span)
+    least, most = int((lows + bias).min()), int((highs + bias).max())
+    if not _holds(BIASED_BITS, least, most):
+        raise StructureError(
+            f"{step.layer.name}: sums with their bias must stay within int32, not reach {least} and {most}"
+        )
+    low, high = int(lows.min()), int(highs.max())
+    if step.raw:
+        low, high = min(low, least), max(high, most)
+    if not _holds(config.accumulator_bits, low, high):
+        bound = 1 << config.accumulator_bits - 1
         raise MisfitError(
             f"{step.layer.name}: accumulators can reach {low} and {high}, beyond the {config.accumulator_bits} bits "
             f"of this config ({-bound}..{bound - 1})"
         )
+
+
+def _holds(bits: int, low: int, high: int) -> bool:
+    return -(1 << bits - 1) <= low and high < 1 << bits - 1

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
-from hw.numerics import AddScales, Rounding, Scale, add, clamp, requantize
+from hw.numerics import BIASED_BITS, AddScales, Rounding, Scale, add, clamp, requantize
 from hw.program.instructions import CoreLayer, ResidualFields, SelectionFields, SourceFields, TargetFields, WindowFields
 from hw.program.isa import SelectUse
 from hw.program.list_memory import unpack_entries, unpack_pointers
@@ -93,7 +93,7 @@ class Core:
         first = lane.channel_base * WORD_CHANNELS
         channels = slice(first, first + lane.channels)
         biased = accumulators + self._bias[channels]
-        self._check_width(biased)
+        self._check_width(biased, self._config.accumulator_bits if lane.raw else BIASED_BITS)
         if lane.raw:
             assert lane.slow or self._config.lanes == 1
             return np.arange(biased.size // WORD_CHANNELS), accumulators, biased, products
@@ -213,7 +213,7 @@ class Core:
             np.maximum.at(self._accumulators[pe], places, value)
         else:
             np.add.at(self._accumulators[pe], places, weights * value)
-        self._check_width(self._accumulators[pe, places])
+        self._check_width(self._accumulators[pe, places], self._config.accumulator_bits)
         return len(words)
 
     def _add(self, own: np.ndarray, residual: ResidualFields, target: TargetFields, numbers: np.ndarray) -> np.ndarray:
@@ -229,6 +229,6 @@ class Core:
         total = add(own, np.array(other).reshape(own.shape), scales) + residual.offset
         return clamp(total, residual.clamp_low, residual.clamp_high)
 
-    def _check_width(self, values: np.ndarray) -> None:
-        bound = 1 << (self._config.accumulator_bits - 1)
+    def _check_width(self, values: np.ndarray, bits: int) -> None:
+        bound = 1 << bits - 1
         assert not self._compiled or ((values >= -bound) & (values < bound)).all(), "an accumulator overflows"

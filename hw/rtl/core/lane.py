@@ -19,7 +19,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.numerics import ADD_LEFT_SHIFT
+from hw.numerics import ADD_LEFT_SHIFT, BIASED_BITS
 from hw.rtl.core.requantizer import Requantizer, ScaleFields
 from hw.rtl.records import ChannelParameters
 from hw.rtl.structs import LaneDescription, Residual
@@ -27,7 +27,7 @@ from hw.rtl.structs import LaneDescription, Residual
 __all__ = ["Lane", "ResidualStages"]
 
 #: Bits of what is scaled: biased accumulators and sums; residual operands.
-_WIDTH, _OPERAND_WIDTH = 32, 9
+_WIDTH, _OPERAND_WIDTH = BIASED_BITS, 9
 #: Bits of a scaled value that matter: what lies beyond them is clamped, whatever the offset.
 _SCALED_BITS = 10
 #: Cycles that residual operands wait, so that sums come to the multipliers in the cycles between accumulators.

@@ -129,33 +129,40 @@ def test_equal_networks_give_equal_files(tmp_path):
 
 
 def test_accumulators_that_could_overflow_are_refused():
-    # Activations of -100 + 20 to 90 + 20 meet 4 weights of 127.
-    products, least = 4 * 127 * 110, 4 * 127 * 80
     narrow = ROOMY.replace(accumulator_bits=20)
-    branch = {
-        "weight": np.full((4, 1, 1, 4), 127, dtype=np.int8),
-        "bias": np.full(4, (1 << 19) - 1 - products, dtype=np.int32),
-        # So that channels aren't constant.
-        "shift": np.full(4, 14, dtype=np.int32),
-    }
-    # The others stay out of the way.
-    quiet = {"early": {"weight": np.zeros((3, 3, 4, 4), dtype=np.int8)}}
-    assert compile_network(runnable(quiet | {"branch": branch}), narrow).config == narrow
-    branch["bias"] = branch["bias"] + 1
+
+    def network(weights: int) -> Network:
+        found = conv_network(4, (3, 3), depth=6)
+        conv = found.layers[0]
+        weight = np.zeros_like(conv.weight)
+        weight.reshape(4, -1)[:, :weights] = 127
+        return replace(found, layers=(replace(conv, weight=weight, shift=np.full(4, 14, np.int32)), *found.layers[1:]))
+
+    low, high = (code - network(1).input.zero_point for code in (-128, 127))
+    most = ((1 << 19) - 1) // (127 * max(-low, high))
+    assert compile_network(network(most), narrow).config == narrow
     refused(
-        runnable(quiet | {"branch": branch}),
+        network(most + 1),
         narrow,
-        rf"branch: accumulators can reach -{least} and 524288, beyond the 20 bits of this config \(-524288\.\.524287\)",
+        rf"layer0: accumulators can reach {127 * low * (most + 1)} and {127 * high * (most + 1)}, beyond the 20 bits "
+        r"of this config \(-524288\.\.524287\)",
         MisfitError,
     )
-    branch["weight"] = -branch["weight"]
-    branch["bias"] = np.full(4, products - (1 << 19) - 1, dtype=np.int32)
-    refused(
-        runnable(quiet | {"branch": branch}),
-        narrow,
-        rf"branch: accumulators can reach -524289 and {least}, beyond the 20 bits of this config \(-524288\.\.524287\)",
-        MisfitError,
+
+
+@pytest.mark.parametrize("bias", [(1 << 31) - (1 << 19), -(1 << 31) + (1 << 19)])
+def test_biases_may_be_beyond_the_accumulators(bias):
+    """The lane adds them: all codes are in reach of the sums, and equal those of the golden model."""
+    network, narrow = conv_network(4, (3, 3), depth=6), ROOMY.replace(accumulator_bits=20)
+    conv, head = network.layers
+    large = replace(
+        conv,
+        bias=np.full(4, bias, np.int32),
+        multiplier=np.full(4, (1 << 31) - 1, np.int32),
+        shift=np.full(4, 6, np.int32),
     )
+    program = compile_network(replace(network, layers=(large, head)), narrow)
+    assert_equals_golden(program, random_codes(network, 2, 0))
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [((2, 3), (3, 3)), ((1, 2), (4, 5)), ((3, 1), (1, 4))])

@@ -22,23 +22,39 @@ def test_what_is_proven_is_what_was_lowered():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_accumulators_may_reach_the_ends_of_their_range(sign):
-    """One weight of each output, and the bias with which the largest code makes the last number that there is."""
+def test_logits_may_reach_the_ends_of_the_accumulators_range(sign):
+    """One weight of each logit, and the bias with which the largest code makes the last number that there is."""
     network, narrow = conv_network(4, (5, 5)), ROOMY.replace(accumulator_bits=24)
-    conv = network.layers[0]
-    weight = np.zeros_like(conv.weight)
-    weight[:, 1, 1, 0] = sign
+    source, head = network.layers
+    weight = np.zeros_like(head.weight)
+    weight[:, 0, 0, 0] = sign
     end = (1 << 23) - 1 if sign > 0 else -(1 << 23)
-    bias = end - sign * (127 - network.input.zero_point)
+    bias = end - sign * (source.clamp[1] - source.output.zero_point)
     for beyond in (0, sign):
-        changed = replace(
-            conv, weight=weight, bias=np.full_like(conv.bias, bias + beyond), shift=np.full(4, 14, np.int32)
-        )
-        lowered = lower(replace(network, layers=(changed, network.layers[1])))
+        changed = replace(head, weight=weight, bias=np.full_like(head.bias, bias + beyond))
+        lowered = lower(replace(network, layers=(source, changed)))
         if not beyond:
             assert prove(lowered, narrow).steps
             continue
-        with pytest.raises(MisfitError, match=r"^layer0: accumulators can reach .*, beyond the 24 bits of this config"):
+        with pytest.raises(MisfitError, match=r"^layer1: accumulators can reach .*, beyond the 24 bits of this config"):
+            prove(lowered, narrow)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_biased_sums_of_other_layers_may_reach_the_ends_of_int32(sign):
+    network, narrow = conv_network(4, (3, 3)), ROOMY.replace(accumulator_bits=20)
+    network = replace(network, input=replace(network.input, zero_point=0))
+    conv, head = network.layers
+    end = (1 << 31) - 1 if sign > 0 else -(1 << 31)
+    weight, bias = np.zeros_like(conv.weight), np.full(4, end - sign * 127, np.int32)
+    for beyond in (0, 1):
+        weight[:, 1, 1, 0] = sign * (1 + beyond)
+        changed = replace(conv, weight=weight.copy(), bias=bias)
+        lowered = lower(replace(network, layers=(changed, head)))
+        if not beyond:
+            assert prove(lowered, narrow).steps
+            continue
+        with pytest.raises(StructureError, match=r"^layer0: sums with their bias must stay within int32, not reach "):
             prove(lowered, narrow)
 
 

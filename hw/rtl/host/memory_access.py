@@ -99,6 +99,7 @@ class MemoryAccess:
     def __init__(self, m, ports, crc, words, command, config):
         self._m, self._ports, self._crc, self._words = m, ports, crc, words
         self._command, self._config = command, config
+        self._outside = Signal()  # some of the words asked for aren't in the memory
 
     def load(self):
         """One cycle from the host stream to the memories: every word goes to all of them.
@@ -173,8 +174,13 @@ class MemoryAccess:
         left, address, payload = command.left, command.first.place.address, command.payload
         with m.State("range"):
             # A write that would leave the memory is refused before its first word.
+            # Registered, here and of a READ: bounds and sums are long, and so is what follows from them.
             m.d.sync += command.detail.eq(command.first.place)
-            with m.If(command.nowhere | (address + left > command.end)):
+            m.d.sync += self._outside.eq(command.nowhere | (address + left > command.end))
+            m.next = "judge range"
+
+        with m.State("judge range"):
+            with m.If(self._outside):
                 command.refuse(m, ErrorCode.BAD_ADDRESS)
             with m.Else():
                 m.next = "write"
@@ -226,7 +232,12 @@ class MemoryAccess:
 
         with m.State("read range"):
             m.d.sync += [count.eq(command.detail), command.detail.eq(command.first.place)]
-            with m.If(command.nowhere | (command.detail > command.end - command.first.place.address)):
+            beyond = command.detail > command.end - command.first.place.address
+            m.d.sync += self._outside.eq(command.nowhere | beyond)
+            m.next = "judge read"
+
+        with m.State("judge read"):
+            with m.If(self._outside):
                 command.refuse(m, ErrorCode.BAD_ADDRESS)
             with m.Else():
                 m.next = "data"

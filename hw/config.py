@@ -221,8 +221,6 @@ PRESETS = {
         accumulator_bits=24,
         activation_words=1024,
         second_bank_words=512,
-        channel_words=256,
-        layer_words=512,
         program_words=128,
         job_queue=16,
     ),

@@ -31,7 +31,7 @@ def layer_bounds(program: Program, *, source: WeightSource = PROMPT) -> list[int
 
 
 def _bounds(program: Program, plan: Plan) -> list[int]:
-    tensors, bounds = program.network.tensors(), []
+    tensors, bounds = program.packed.tensors(), []
     for number, layer in enumerate(plan.layers):
         height, width, channels = tensors[layer.source].shape
         nonzero = np.arange(program.config.padded_channels(channels)) < channels

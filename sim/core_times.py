@@ -77,6 +77,7 @@ def core_times(
     values = run(program.network, codes)
     timing = simulate(program, codes, golden=values, conditions=conditions, source=source)
     plan, zero_points = Plan(program, source), storage_zero_points(program.network)
+    tensors = program.packed.tensors()
     loading, found = plan.loading(1), []
     for number, (layer, command) in enumerate(zip(plan.layers, program.commands, strict=True)):
         ends = timing.layer_ends[:, number]
@@ -84,7 +85,8 @@ def core_times(
             break
         begin = ends - timing.layer_cycles[:, number] + timing.waited[:, number]
         tensor, own = values.tensors[layer.source], program.network.layer(command.layer)
-        active = active_inputs(tensor, zero_points[layer.source], own, program.config)
+        shape = tensors[layer.source].shape
+        active = active_inputs(tensor, zero_points[layer.source], own, shape, program.config)
         held = loading.held(begin)
         _, _, _, taken, spent = plan.times_of(layer, active, ends > 0, held)
         for index, core in enumerate(layer.working[:, 0].tolist()):

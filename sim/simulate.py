@@ -94,10 +94,12 @@ class Simulation:
         return {cause: value / self.multipliers for cause, value in self.spent.items() if cause != "products"}
 
 
-def active_inputs(codes: np.ndarray, zero_point: int, layer: Layer, config: AcceleratorConfig) -> np.ndarray:
-    """Activations that are multiplied, as stored, (images, activations)."""
-    active = active_mask(layer, codes, zero_point)
-    extra = config.padded_channels(codes.shape[3]) - codes.shape[3]
+def active_inputs(
+    codes: np.ndarray, zero_point: int, layer: Layer, shape: tuple[int, int, int], config: AcceleratorConfig
+) -> np.ndarray:
+    """Activations that are multiplied, as words of a map of that shape hold them, (images, activations)."""
+    active = active_mask(layer, codes, zero_point).reshape(len(codes), *shape)
+    extra = config.padded_channels(shape[2]) - shape[2]
     padded = np.pad(active, ((0, 0), (0, 0), (0, 0), (0, extra))) if extra else active
     return np.ascontiguousarray(padded.reshape(len(codes), -1))
 
@@ -168,7 +170,7 @@ def _time(
 ) -> None:
     """Follow some images through the program, instruction by instruction, and fill in their counts and decisions."""
     now, deadline = counts.clock, conditions.deadline
-    zero_points = storage_zero_points(program.network)
+    zero_points, tensors = storage_zero_points(program.network), program.packed.tensors()
     loading, number = plan.loading(len(now)), 0
     steps = zip(plan.instructions, plan.fetch, plan.control, plan.selecting, strict=True)
     for instruction, fetch, control, selecting in steps:
@@ -181,8 +183,9 @@ def _time(
             now += counts.selects[:, number]
         elif instruction.op is Opcode.LAYER:
             timed = plan.layers[number]
-            layer = program.network.layer(program.commands[number].layer)
-            active = active_inputs(values.tensors[timed.source], zero_points[timed.source], layer, program.config)
+            layer, name = program.network.layer(program.commands[number].layer), timed.source
+            shape = tensors[name].shape
+            active = active_inputs(values.tensors[name], zero_points[name], layer, shape, program.config)
             _time_layer(plan, number, active, here, counts, loading, program.config.multipliers)
             number += 1
             loading.ended(number, now)

@@ -106,7 +106,7 @@ def compilation(
         options = Options(network, config, densities)
         # Options take longer to find: only for a network that may fit.
         report("bounds of every memory")
-        check_memories(network, proven.steps, options, config)
+        check_memories(proven.network, proven.steps, options, config)
         report("options of every layer")
         expanded = expand(proven, options)
     except MisfitError as error:

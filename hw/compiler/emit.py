@@ -67,7 +67,7 @@ def emit(scheduled: Scheduled) -> Program:
     """
     placed, commands = scheduled.placed, scheduled.commands
     proven = placed.chosen.expanded.proven
-    network, config, steps = proven.network, proven.config, proven.steps
+    config, steps = proven.config, proven.steps
     # The image's place is free for the next one behind this step.
     last_reader = steps[placed.image_free - 1] if placed.image_free < len(steps) else None
     emitter = _Emitter(scheduled)
@@ -81,7 +81,7 @@ def emit(scheduled: Scheduled) -> Program:
                 emitter.image_is_free()
             emitter.exits(step.layer.name)
     described = tuple(each.command() for each in commands)
-    return Program(network=network, config=config, commands=described, images=emitter.images())
+    return Program(network=proven.given, config=config, commands=described, images=emitter.images())
 
 
 class _Emitter:

@@ -1,4 +1,4 @@
-"""Before the passes: channels that give one code whatever the input, and whose products overflow, lose their weights."""
+"""Before the passes: channels of one code whatever the input, whose products overflow, lose their weights."""
 
 from dataclasses import replace
 

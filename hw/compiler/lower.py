@@ -1,7 +1,8 @@
 """First pass: a network becomes steps, each a multiplying layer as a convolution with the add fused behind it.
 
 A linear layer is a convolution whose kernel is the map; a pool is a depthwise convolution with weights of 1, a global
-one adds all positions up in one accumulator, and a max pool keeps the largest product instead of the sum.
+one adds all positions up in one accumulator, and a max pool keeps the largest product instead of the sum. Columns of
+the image go into words together where its readers' strides allow it.
 """
 
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from hw.compiler.steps.geometry import Axis
 from hw.compiler.steps.step import Kernel, Step
 from hw.network.layers import DepthwiseConv2D
 from hw.network.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network
+from hw.network.packing import most_packed, pack_columns
 from hw.network.pooling import AveragePool2D, MaxPool2D
 from hw.program.isa import MAX_CLASSES
 from hw.rules import StructureError
@@ -21,8 +23,18 @@ __all__ = ["Lowered", "lower"]
 
 @dataclass(frozen=True, kw_only=True)
 class Lowered:
-    """A network, and its multiplying layers in order, every add with the convolution before it."""
+    """A network, and its multiplying layers in order, every add with the convolution before it.
 
+    Attributes
+    ----------
+    given : Network
+        As it is.
+    network : Network
+        On the image as its words hold it (:mod:`hw.network.packing`).
+    steps : tuple of Step
+    """
+
+    given: Network
     network: Network
     steps: tuple[Step, ...]
 
@@ -99,12 +111,14 @@ def lower(network: Network) -> Lowered:
     """
     if network.classes > MAX_CLASSES or network.classes < 2:
         raise StructureError(f"{network.name}: classes must be from 2 to {MAX_CLASSES}, not {network.classes}")
-    tensors = network.tensors()
+    packed = pack_columns(network, most_packed(network))
+    tensors = packed.tensors()
     steps: list[Step] = []
     for layer in network.layers:
         if not isinstance(layer, Add):
             source = tensors[layer.inputs[0]]
-            steps.append(Step(layer=layer, add=None, kernel=_kernel(layer, source.shape), source=source))
+            kernel = _kernel(packed.layer(layer.name), source.shape)
+            steps.append(Step(layer=layer, add=None, kernel=kernel, source=source))
             continue
         last = steps[-1] if steps else None
         before = last.result if last else None
@@ -125,4 +139,4 @@ def lower(network: Network) -> Lowered:
             raise StructureError(
                 f"{step.reads}: the input of a convolution can't be the residual added to its own output"
             )
-    return Lowered(network=network, steps=tuple(steps))
+    return Lowered(given=network, network=packed, steps=tuple(steps))

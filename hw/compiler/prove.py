@@ -26,13 +26,15 @@ class Proven:
 
     Attributes
     ----------
-    network : Network
+    given, network : Network
+        Those of :class:`hw.compiler.lower.Lowered`.
     config : AcceleratorConfig
     steps : tuple of Step
     zero_points : mapping of str to int
         The storage zero point of each tensor.
     """
 
+    given: Network
     network: Network
     config: AcceleratorConfig
     steps: tuple[Step, ...]
@@ -63,7 +65,7 @@ def prove(lowered: Lowered, config: AcceleratorConfig) -> Proven:
                 f"{result.name}: a sum that only max pools read must have a multiple of {WORD_CHANNELS} channels, not "
                 f"{channels}, or no code below its zero point {result.output.zero_point}, not {ranges[result.name][0]}"
             )
-    return Proven(network=network, config=config, steps=steps, zero_points=zero_points)
+    return Proven(given=lowered.given, network=network, config=config, steps=steps, zero_points=zero_points)
 
 
 def _check_selection(step: Step, config: AcceleratorConfig) -> None:

@@ -218,7 +218,7 @@ class Header(Layout):
     image_free: 9  # from the end of the LAYER of this number, less 1, the next image may be written; NEVER: of the run
     image_words: 16  # 32-bit words of an image, four codes each
     image_bytes: 18  # codes of an image
-    image_channels: 12  # codes of a position
+    image_channels: 12  # codes of a position: channels, of as many columns as lie side by side
     image_zero_point: signed(8)  # code of an image that is stored as 0
     timeout: 31  # cycles after which a run is given up; less than the counter can count, so it always comes
     reserved: 1

@@ -12,6 +12,7 @@ from hw.config import AcceleratorConfig
 from hw.network.network import Network
 from hw.program.check.commands import check_commands
 from hw.program.check.equivalence import check_equivalence
+from hw.program.check.image_shape import packed_as
 from hw.program.check.images import check_images
 from hw.program.command import Command
 from hw.program.decode import Decoded
@@ -52,6 +53,8 @@ class Program:
         address 0 on, empty if all lists fit. All cores' images are as long as the longest.
     decoded : Decoded
         What the images say.
+    packed : Network
+        The network on the image as its words hold it (:mod:`hw.network.packing`).
 
     Raises
     ------
@@ -64,12 +67,15 @@ class Program:
     commands: tuple[Command, ...]
     images: dict[str, np.ndarray]
     decoded: Decoded = field(init=False, repr=False, compare=False)
+    packed: Network = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         decoded = check_images(self.images, self.config)
         object.__setattr__(self, "decoded", decoded)
-        check_commands(self.network, self.config, self.commands, decoded)
-        check_equivalence(self.network, self.config, self.commands, decoded, self.images)
+        packed = packed_as(self.network, decoded.header)
+        object.__setattr__(self, "packed", packed)
+        check_commands(packed, self.config, self.commands, decoded)
+        check_equivalence(self.network, packed, self.config, self.commands, decoded, self.images)
 
     def writes(self) -> list[tuple[int, int, np.ndarray]]:
         """Memory number, core and words of everything a host loads, in the order the checksum takes."""

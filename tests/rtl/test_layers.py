@@ -7,7 +7,8 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
-from hw.network.network import Network
+from hw.network.network import INPUT, Network
+from hw.network.packing import most_packed
 from hw.program.program import Program
 from models.integer.golden import run
 from offramp.rtl.expected import compare
@@ -15,7 +16,15 @@ from offramp.rtl.run import run_work
 from sim import simulate
 from tests.hw.equality import strips_of
 from tests.hw.partitions import only
-from tests.random_networks import odd_network, random_codes, random_network, two_blocks, wide_network, with_selects
+from tests.random_networks import (
+    NetworkMaker,
+    odd_network,
+    random_codes,
+    random_network,
+    two_blocks,
+    wide_network,
+    with_selects,
+)
 from tests.rtl.design import QUICK
 
 #: Images per network: all zero, sparse and dense ones among them.
@@ -50,9 +59,21 @@ def programs(cores: int, lanes: int) -> list[tuple[Program, np.ndarray]]:
     return fitting(config, 100 * cores, 2 * odd) + fitting(config, 10 * cores, odd, odd_network)
 
 
+def packed_network(seed: int) -> Network:
+    """A network whose image has columns side by side in its words (:mod:`hw.network.packing`)."""
+    rng = np.random.default_rng(seed)
+    channels, together = ((1, 4), (3, 2), (2, 2))[seed % 3]
+    maker = NetworkMaker(rng, (5, 4 * together, channels))
+    here = maker.conv(INPUT, 9, (3, int(rng.integers(1, 5))), (2, together), (1, 1, *rng.integers(0, 4, 2).tolist()))
+    maker.head(maker.conv(here, 5, (1, 1)), 4)
+    network = maker.network(f"packed{seed}")
+    assert most_packed(network) == together
+    return network
+
+
 def quick_programs() -> list[tuple[Program, np.ndarray]]:
-    """Random programs for the quick design, with images; some of them odd."""
-    return fitting(QUICK, 402, 4) + fitting(QUICK, 40, 2, odd_network)
+    """Random programs for the quick design, with images; some of them odd, some of packed images."""
+    return fitting(QUICK, 402, 4) + fitting(QUICK, 40, 2, odd_network) + fitting(QUICK, 1, 3, packed_network)
 
 
 def check(work: list[tuple[Program, np.ndarray]], **options) -> None:

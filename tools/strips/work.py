@@ -88,7 +88,8 @@ class Work:
         zero_points = storage_zero_points(network)
         for layer in layers:
             source = layer.step.layer.inputs[0]
-            masked = active_inputs(tensors[source], zero_points[source], layer.step.layer, config)
+            step, shape = layer.step, layer.step.source.shape
+            masked = active_inputs(tensors[source], zero_points[source], step.layer, shape, config)
             active.append(masked)
             for strip in layer.strips:
                 costs.append(_costs(layer, strip, tensors, zero_points, lanes, turn, skip))

@@ -1,17 +1,16 @@
 """What commands say of their instructions is true of the network: rows, channels, cores, selections, decisions."""
 
-import math
 from collections.abc import Sequence
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.base_layer import Layer, Tensor
+from hw.network.base_layer import Layer
 from hw.network.layers import is_raw, threshold_of
 from hw.network.network import INPUT, Add, Network
 from hw.network.zero_points import storage_zero_points
 from hw.program.check.select import check_selection, check_use
 from hw.program.command import Command
 from hw.program.decode import Decoded
-from hw.program.instructions import HeaderFields, Instruction, SourceFields, WindowFields
+from hw.program.instructions import Instruction, SourceFields, WindowFields
 from hw.program.isa import NUMBERS, Opcode
 from hw.rules import shown
 
@@ -23,6 +22,8 @@ def check_commands(network: Network, config: AcceleratorConfig, commands: Sequen
 
     Parameters
     ----------
+    network : Network
+        On the image as words hold it (:func:`hw.program.check.image_shape.packed_as`).
     decoded : Decoded
         A runnable program (:func:`hw.program.check.images.check_images`).
 
@@ -35,7 +36,6 @@ def check_commands(network: Network, config: AcceleratorConfig, commands: Sequen
     if len(layers) != len(commands):
         raise ValueError(f"program image holds {len(layers)} layers, its description {len(commands)}")
     zero_points = storage_zero_points(network)
-    _check_image(decoded.header, network.input, zero_points[INPUT])
     tensors = network.tensors()
     order = list(dict.fromkeys(command.layer for command in commands))
     wanted = [layer.name for layer in network.layers if not isinstance(layer, Add)]
@@ -57,14 +57,6 @@ def check_commands(network: Network, config: AcceleratorConfig, commands: Sequen
     if twice:
         raise ValueError(f"names of commands must be different, not {shown(twice)} of several")
     _check_decisions(network, commands, decoded.instructions)
-
-
-def _check_image(header: HeaderFields, image: Tensor, zero_point: int) -> None:
-    """The program takes the network's images."""
-    found = (header.image_bytes, header.image_channels, header.image_zero_point)
-    wanted = (math.prod(image.shape), image.shape[2], zero_point)
-    if found != wanted:
-        raise ValueError(f"program image takes images of (codes, channels, zero point) {found}, the network {wanted}")
 
 
 def _check_command(

@@ -35,6 +35,7 @@ _STRIP = re.compile(r"@\d{1,9}", re.ASCII)
 
 def check_equivalence(
     network: Network,
+    packed: Network,
     config: AcceleratorConfig,
     commands: Sequence[Command],
     decoded: Decoded,
@@ -45,12 +46,17 @@ def check_equivalence(
     Its images are those of a runnable program (:func:`hw.program.check.images.check_images`), and its commands say of
     their instructions what is true (:func:`hw.program.check.commands.check_commands`).
 
+    Parameters
+    ----------
+    packed : Network
+        On the image as words hold it (:func:`hw.program.check.image_shape.packed_as`).
+
     Raises
     ------
     ValueError
         Naming the command, the rule and the value.
     """
-    check, layers = _Check(network, config, images, decoded), decoded.layers
+    check, layers = _Check(network, packed, config, images, decoded), decoded.layers
     selecting = {instruction.index for instruction in decoded.instructions if instruction.selections}
     selected = None
     for number, (command, instruction) in enumerate(zip(commands, layers, strict=True)):
@@ -89,11 +95,18 @@ class _Of:
 class _Check:
     """Follows the commands of a program."""
 
-    def __init__(self, network: Network, config: AcceleratorConfig, images: dict[str, np.ndarray], decoded: Decoded):
-        self._network, self._config, self._images = network, config, images
-        self._tensors, self._zero_points = network.tensors(), storage_zero_points(network)
+    def __init__(
+        self,
+        network: Network,
+        packed: Network,
+        config: AcceleratorConfig,
+        images: dict[str, np.ndarray],
+        decoded: Decoded,
+    ):
+        self._network, self._packed, self._config, self._images = network, packed, config, images
+        self._tensors, self._zero_points = packed.tensors(), storage_zero_points(network)
         self._memory = ListMemory(images["lists"], decoded.chunks, config)
-        self._maps = Maps(network, decoded.windows, config)
+        self._maps = Maps(packed, decoded.windows, config)
         self._multiplied = 0
 
     def command(self, where: str, command: Command, instruction: Instruction, last: Instruction) -> None:
@@ -101,7 +114,7 @@ class _Check:
         layer, result = self._network.layer(command.layer), self._network.layer(command.tensor)
         source = self._tensors[layer.inputs[0]]
         padded = self._config.padded_channels(layer.output.shape[2])
-        tiles, stencil = command.tiles(), stencil_of(layer, source.shape)
+        tiles, stencil = command.tiles(), stencil_of(self._packed.layer(command.layer), source.shape)
         first = instruction.cores[tiles[0].core].source
         words = self._maps.shape(layer.inputs[0])[2]
         inputs = (self._multiplied, self._multiplied + first.words)

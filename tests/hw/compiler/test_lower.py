@@ -104,7 +104,7 @@ def test_a_max_pool_is_an_average_pool_that_keeps_the_largest(window, pads, tota
 
 
 def test_a_linear_layer_has_a_kernel_as_large_as_its_map():
-    maker = NetworkMaker(np.random.default_rng(0), (3, 2, 4))
+    maker = NetworkMaker(np.random.default_rng(0), (3, 2, 5))
     maker.linear(INPUT, 6)
     step = first(maker)
     assert (axis(step.kernel, "rows"), axis(step.kernel, "columns")) == ((3, 3, 1, 0, 1), (2, 2, 1, 0, 1))

@@ -147,9 +147,9 @@ def test_what_was_not_selected_for_a_layer_itself():
     program = compile_network(network, TINY)
     instructions = tuple(i for i in program.decoded.instructions if i.op is not Opcode.SELECT)
     decoded = replace(program.decoded, instructions=instructions)
-    check_equivalence(network, TINY, program.commands, program.decoded, program.images)
+    check_equivalence(network, program.packed, TINY, program.commands, program.decoded, program.images)
     with pytest.raises(ValueError, match=r"^command 0: what stem selects must not be what None has selected$"):
-        check_equivalence(network, TINY, program.commands, decoded, program.images)
+        check_equivalence(network, program.packed, TINY, program.commands, decoded, program.images)
 
 
 def test_a_max_pool_that_adds_up():

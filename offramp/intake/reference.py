@@ -1,5 +1,7 @@
 """What the source of a network computes in its own runtime, compared with the golden model tensor by tensor."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,7 @@ from hw.rules import require, shown
 from models.datasets.sources import Progress
 from models.frontends.onnx.file_tensors import file_tensors, module_values
 from models.frontends.onnx.module import OnnxModule
-from models.frontends.onnx.reference import feed, runtime
+from models.frontends.onnx.reference import UnableError, feed, runtime
 from models.frontends.quantized.program_tensors import QuantizedSource
 from models.frontends.tflite.edges import FileInput
 from models.frontends.tflite.reader import Imported
@@ -21,6 +23,15 @@ __all__ = ["Agreement", "litert", "named", "onnx_images", "onnx_runtime", "progr
 
 #: Images that are computed at a time: tensors of all layers are held.
 _BATCH = 16
+#: Has LiteRT run a file once.
+_TRIAL = """
+import sys
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+model, kernels = sys.stdin.buffer.read(), OpResolverType.BUILTIN_REF
+interpreter = Interpreter(model_content=model, experimental_op_resolver_type=kernels)
+interpreter.allocate_tensors()
+interpreter.invoke()
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +128,8 @@ def litert(model: bytes, found: Imported, codes: np.ndarray, progress: Progress 
     ------
     ModuleNotFoundError
         When ``ai-edge-litert`` isn't installed.
+    UnableError
+        When LiteRT can't run the file.
     """
     run, tally, values = _interpreter(model), _Tally(found.network), _values(found.source, codes)
     end = found.outputs[-1]
@@ -236,6 +249,7 @@ def _interpreter(model: bytes) -> Callable[[np.ndarray, Iterable[int]], dict[int
         raise ModuleNotFoundError(
             "LiteRT must be installed to compare with it: pip install ai-edge-litert", name="ai_edge_litert"
         ) from error
+    _check_runs(model)
     interpreter: Any = Interpreter(
         model_content=model,
         experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
@@ -256,3 +270,12 @@ def _interpreter(model: bytes) -> Callable[[np.ndarray, Iterable[int]], dict[int
         return {number: np.stack(found).reshape(len(found), -1) for number, found in made.items()}
 
     return run
+
+
+def _check_runs(model: bytes) -> None:
+    """Refuse a file that LiteRT can't run. It is tried in a process of its own, which LiteRT ends at some of them."""
+    ran = subprocess.run([sys.executable, "-c", _TRIAL], input=model, capture_output=True, check=False)
+    if ran.returncode:
+        said = ran.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        reason = "it ends its process" if ran.returncode < 0 or not said else said[0]
+        raise UnableError(f"LiteRT's reference kernels can't run the file: {reason}")

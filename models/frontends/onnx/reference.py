@@ -57,7 +57,7 @@ def feed(program: OnnxProgram, images: np.ndarray) -> np.ndarray:
 
 
 class UnableError(ValueError):
-    """ONNX Runtime can't run a file, such as one of an opset that is newer than it."""
+    """A file's own runtime can't run it, such as one of an opset that is newer than it."""
 
 
 def runtime_outputs(path: Path | str, inputs: np.ndarray, tensors: Sequence[str] = ()) -> list[np.ndarray]:

@@ -3,6 +3,7 @@ import onnx
 import pytest
 
 from models.frontends.onnx.reader import read as read_onnx
+from models.frontends.onnx.reference import UnableError
 from models.frontends.quantized.reader import import_quantized
 from models.frontends.tflite.reader import imported
 from models.integer import golden
@@ -45,6 +46,23 @@ def test_files_with_other_inputs_get_values_that_become_the_codes(tmp_path, dtyp
     found = read(ModelRequest(model=str(path)))
     images = rng.integers(-128, 128, (10, 3, 3, 2)).astype(np.int8)
     assert found.runtime.compare(images, None).equal
+
+
+@pytest.mark.parametrize(
+    ("scale", "step", "reason"), [(1.0, 1e-5, "it ends its process"), (1e-3, 1.0, "RuntimeError: .*scale_diff")]
+)
+def test_a_file_that_litert_cannot_run(tmp_path, scale, step, reason):
+    """A sum that nothing reads, of a step far below its maps'; a bias without a scale, of products of large steps."""
+    b = Builder()
+    image, out, total = b.tensor((1, 1, 1, 4), 30.0), b.tensor((1, 3), scale), b.tensor((1, 1, 1, 4), step)
+    bias = np.ones(3, np.int32) if step == 1.0 else None
+    b.fully_connected(image, np.ones((3, 4), np.int8), bias, scale / 60, out)
+    b.operator("ADD", [image, b.tensor((4,), 0.003, data=np.ones(4, np.int8))], [total], "AddOptions")
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b.finish([image], [out]))
+    found = read(ModelRequest(model=str(path)))
+    with pytest.raises(UnableError, match=f"LiteRT's reference kernels can't run the file: {reason}"):
+        found.runtime.compare(np.zeros((2, 1, 1, 4), np.int8), None)
 
 
 def test_onnx_runtime_is_compared_layer_by_layer(tmp_path):

@@ -288,9 +288,9 @@ def _ratios(twin: _Twin, expected: dict[str, torch.Tensor], found: dict[str, tor
         noise = float((found[name].double() - expected[name].double()).square().mean())
         ratios[name] = 10 * math.log10(signal / noise) if signal and noise else math.inf
     for name in found:
-        if ratios.get(name, math.inf) < _LEAST_RATIO:
+        if ratios.get(name, math.inf) <= _LEAST_RATIO:
             raise ValueError(
-                f"{name}: a layer must be {_LEAST_RATIO:g} dB above its noise as int8, not {ratios[name]:.1f} dB: "
-                "check that the images are what the network was trained on"
+                f"{name}: a layer must be more than {_LEAST_RATIO:g} dB above its noise as int8, not "
+                f"{ratios[name]:.1f} dB: check that the images are what the network was trained on"
             )
     return tuple(ratios[name] for name in twin.outputs())

@@ -300,6 +300,36 @@ def test_all_that_cannot_run_is_said_before_anything_is_computed():
         calibrate(nn.Linear(1, 1), images(6, 6, 1, count=0))
 
 
+def test_a_map_of_which_nothing_is_left_is_refused():
+    message = r"^clip: a layer must be more than 0 dB above its noise as int8, not 0\.0 dB"
+    with pytest.raises(ValueError, match=message):
+        calibrate(Clamped(), 255 * images(6, 6, 1))
+
+
+def test_what_cannot_be_calibrated_is_said_without_lines_of_ours():
+    with pytest.raises(ValueError, match=r"^(?!.*\.py).*the scale of input times weights"):
+        calibrate(Vanished(), images(6, 6, 1))
+
+
+class Clamped(nn.Module):
+    """Lets nothing through but what is less than half a step of its image."""
+
+    def forward(self, x):
+        return x.clamp(0, 0.4)
+
+
+class Vanished(nn.Module):
+    """Doubles a map that is 0 everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(36, 3)
+
+    def forward(self, x):
+        x = x - x
+        return self.head((x + x).flatten(1))
+
+
 class Summed(nn.Module):
     """Adds all positions up."""
 

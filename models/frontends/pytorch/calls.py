@@ -31,7 +31,8 @@ __all__ = [
 
 _SEED = 20  # of the sample images
 
-_TORCH, _FRONTENDS = Path(torch.__file__).parent, Path(__file__).parents[1]
+#: Where no code of the network's own lies.
+_OTHERS = (Path(torch.__file__).parent, Path(__file__).parents[1], Path(__file__).parents[2] / "compression")
 
 
 @contextmanager
@@ -172,13 +173,11 @@ def line_of(node: fx.Node) -> str:
 
 
 def _own(lines: Iterable[tuple[str, int | str]]) -> str:
-    """The last of lines that is neither PyTorch's nor a front end's, as ``net.py:12``; empty without one."""
+    """The last of lines that is neither PyTorch's nor ours, as ``net.py:12``; empty without one."""
     own = [
         f"{Path(file).name}:{number}"
         for file, number in lines
-        if not Path(file).is_relative_to(_TORCH)
-        and not Path(file).is_relative_to(_FRONTENDS)
-        and not file.startswith("<")
+        if not any(map(Path(file).is_relative_to, _OTHERS)) and not file.startswith("<")
     ]
     return own[-1] if own else ""
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hw.config import WORD_CHANNELS
 from hw.network.network import INPUT, Add, Conv2D, DepthwiseConv2D, Layer, Linear, MaxPool2D, Tensor
 from hw.network.zero_points import code_ranges
 from hw.numerics import Rounding, Scale, quantize_scale
@@ -296,7 +297,8 @@ def runnable(image: Tensor, layers: Iterable[Layer]) -> tuple[Layer, ...]:
     """The same layers in a form that the compiler takes, copies of maps among them; every tensor stays what it is.
 
     An add stands directly behind a convolution that only it reads, which reads another map than the one that is added.
-    A max pool's input has no code below its zero point where other layers read it, too.
+    A max pool's input has no code below its zero point where other layers read it, too, or where it is a sum whose
+    channels don't fill their last word.
     """
     ordered = list(layers)
     for add in [layer for layer in ordered if isinstance(layer, Add)]:
@@ -333,7 +335,12 @@ def _own_copy(name: str, tensor: Tensor, layers: list[Layer]) -> list[Layer]:
     """The layers with a copy of a map for its max pools, where the map needs one."""
     readers = [layer for layer in layers if name in layer.inputs]
     pools = [layer for layer in readers if isinstance(layer, MaxPool2D)]
-    if not pools or len(pools) == len(readers) or code_ranges(layers)[name][0] >= tensor.zero_point:
+    is_short_sum = tensor.shape[2] % WORD_CHANNELS and any(
+        isinstance(layer, Add) for layer in layers if layer.name == name
+    )
+    if not pools or (len(pools) == len(readers) and not is_short_sum):
+        return layers
+    if code_ranges(layers)[name][0] >= tensor.zero_point:
         return layers
     copy = rescaled(_unused(f"{name}.copy", layers), name, tensor)
     changed = [replace(layer, inputs=(copy.name,)) if layer in pools else layer for layer in layers]

@@ -236,6 +236,25 @@ def test_a_max_pool_gets_a_copy_where_others_read_its_map():
     assert runnable(IMAGE, only) == tuple(only)
 
 
+@pytest.mark.parametrize(("channels", "read"), [(10, "sum.copy_2"), (8, "sum")])
+def test_a_max_pool_gets_a_copy_of_a_sum_whose_last_word_has_dummies(channels, read):
+    """The sum reads copies, too."""
+    wide = replace(IMAGE, shape=(2, 4, channels))
+    layer = conv("layer", INPUT, 2, wide)
+    add = Add(name="sum", inputs=("layer", "layer"), output=replace(wide, scale=0.4))
+    pool = MaxPool2D(
+        name="pool", inputs=("sum",), output=replace(add.output, shape=(1, 3, channels)), window=(2, 2), stride=(1, 1)
+    )
+    plain = [layer, add, pool]
+    found = runnable(IMAGE, plain)
+    assert found[-1].inputs == (read,)
+    codes = images()
+    expected = golden.run(network(*plain), codes).tensors
+    values = tensors(network(*found), codes)
+    for name, each in expected.items():
+        np.testing.assert_array_equal(values[name], each, err_msg=name)
+
+
 def test_logits_that_a_head_lacks_are_never_the_largest():
     rng = np.random.default_rng(7)
     source = Tensor(shape=(1, 1, 6), scale=0.1, zero_point=-100)

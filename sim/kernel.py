@@ -14,14 +14,15 @@ event is the maximum of what it waits for:
 A core is finished a constant after its lanes' last step, the layer when its last core is.
 
 What there is of each PE is held in vectors (:mod:`sim.vector`), in 32 bits: :class:`sim.plan.Plan` takes no program of
-2**31 cycles. PEs beyond the core's own have no entries, are never later than its last one, and so delay nothing.
+2**31 cycles. PEs beyond the core's own have no entries, are never later than its last one, and so delay nothing. A word
+of activations has as many channels as a vector has elements.
 """
 
 import numpy as np
 from numba import njit, prange
 
 from sim.timing import END_OF_TIME
-from sim.vector import WIDTH, gather, largest, last, load, paired, rising, scatter, splat, store
+from sim.vector import WIDTH, history, largest, last, load, note, oldest, paired, rising, splat, store
 
 __all__ = ["CAUSES", "layer_cycles"]
 
@@ -29,8 +30,6 @@ __all__ = ["CAUSES", "layer_cycles"]
 CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier", "load", "edges")
 _PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER, _LOAD = range(7)  # "edges": sim.skipped
 
-#: Number of each PE; where a core has fewer, the others are beyond it. A word of activations has as many channels.
-_PES = np.arange(WIDTH, dtype=np.int32)
 #: Places in a core's record of writes.
 _NEXT, _ROW, _CHUNK = range(3)  # when the dispatcher is held next, for which row of which chunk
 
@@ -94,24 +93,21 @@ def _held(slot, free, loaded, writes, first, starts, offsets):
 
 
 @njit(cache=True, forceinline=True)
-def _enter(push, stalls, free, loaded, entered, entries, queue, writes, first, starts, offsets):
+def _enter(push, stalls, free, loaded, entered, entries, writes, first, starts, offsets):
     """Pushes a job into the queues of the PEs that have entries of it.
 
     Returns its slot, the stalls so far, when it is taken from the queues, and what it changes.
     """
-    place, mark, starved = entered
+    taken, mark, starved = entered
     joins = entries > 0
-    former = gather(queue, place)
-    after = max(push, largest(former & joins)) + 1
+    after = max(push, largest(oldest(taken) & joins)) + 1
     stalls += after - push - 1
     after, free, loaded = _held(after, free, loaded, writes, first, starts, offsets)
     wait = max(after + 1 - free, 0)
     pop = free + wait
-    scatter(queue, place, former + ((pop - former) & joins))
-    place = (place + (joins & WIDTH)) & (len(queue) - 1)
     since = (stalls - mark) & joins
     starved = starved + min(wait, since)
-    return after, stalls, pop, free + entries + (wait & joins), loaded, (place, mark + since, starved)
+    return after, stalls, pop, free + entries + (wait & joins), loaded, (note(taken, joins, pop), mark + since, starved)
 
 
 @njit(cache=True)
@@ -124,6 +120,7 @@ def _core(
     walk,
     counts,
     pes,
+    places,
     queues,
     slow,
     latency,
@@ -138,16 +135,15 @@ def _core(
     Cycles by cause go to ``spent``, cause after cause, jobs to ``taken``: of each PE.
     """
     first, row_pitch, column_pitch, channels, list_step, dump_length, group = walk
-    job_depth, output_depth, first_push, lead, output_latency, lanes = queues
+    output_depth, first_push, lead, output_latency, lanes = queues
     free = splat(0)  # when the walkers can take their next jobs
     loaded = splat(0)  # cycles without a job while the dispatcher was held
     drained = splat(0)  # cycles in dumps
     products = splat(0)
     walked = splat(0)  # jobs with entries
-    # Of the jobs pushed: where the queues' histories note the next one, the dispatcher's stalls when the last one was
+    # Of the jobs pushed: when the last ones were taken from the queues, the dispatcher's stalls when the last one was
     # pushed, and cycles without one while the dispatcher waited for another PE.
-    entered = (load(_PES, 0), splat(0), splat(0))
-    queue = np.full(job_depth * WIDTH, -1, np.int32)  # when the last jobs of each PE were taken from its queue
+    entered = (history(places), splat(0), splat(0))
     values = np.full(output_depth * WIDTH, -1, np.int32)  # when the lanes took the last ones
     value = np.int64(0)  # place in the output queues
     odd = int(slow)
@@ -188,7 +184,7 @@ def _core(
                         products = products + entries
                         walked = walked - (entries > 0)
                         push, stalls, _, free, loaded, entered = _enter(
-                            push, stalls, free, loaded, entered, entries, queue, writes, held, row_starts, offsets
+                            push, stalls, free, loaded, entered, entries, writes, held, row_starts, offsets
                         )
                         number += list_step
             else:
@@ -196,7 +192,7 @@ def _core(
                 push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
             for _ in range(columns[x, 1] if final else 0):
                 push, stalls, pop, _, loaded, entered = _enter(
-                    push, stalls, free, loaded, entered, splat(1), queue, writes, held, row_starts, offsets
+                    push, stalls, free, loaded, entered, splat(1), writes, held, row_starts, offsets
                 )
                 free = pop
                 for _ in range(dump_length):
@@ -230,6 +226,7 @@ def layer_cycles(
     walk,
     counts,
     pes,
+    places,
     queues,
     slow,
     latency,
@@ -258,10 +255,12 @@ def layer_cycles(
         Entries of each list, list after list.
     pes : int
         PEs of a core.
-    queues : int64 array (6,)
-        Depth of job queue and output queue, powers of two; cycles to the first push, those of them in which the
-        dispatcher can be held, and from a dump entry to the lanes; lanes. Arguments, not constants: Numba's cache would
-        keep the old value of a constant of another module.
+    places : tuple of int
+        As many as a job queue has places: Numba compiles the loops anew for every depth, whatever the values are.
+    queues : int64 array (5,)
+        Depth of the output queue, a power of two; cycles to the first push, those of them in which the dispatcher can
+        be held, and from a dump entry to the lanes; lanes. Arguments, not constants: Numba's cache would keep the old
+        value of a constant of another module.
     slow : bool
         Lanes take values in every second cycle only.
     latency : int
@@ -309,6 +308,7 @@ def layer_cycles(
                 walk[number],
                 counts[core],
                 pes,
+                places,
                 queues,
                 slow,
                 latency,

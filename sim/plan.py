@@ -180,8 +180,8 @@ class Plan:
         self._source = source
         self._chunks = program.decoded.chunks
         self.rows = LoadedRows.of(self._chunks, source, config)
-        sizes = [config.job_queue, config.output_queue, FIRST_PUSH, LEAD, OUTPUT_LATENCY, config.lanes]
-        self._queues = np.array(sizes, dtype=np.int64)
+        sizes = [config.output_queue, FIRST_PUSH, LEAD, OUTPUT_LATENCY, config.lanes]
+        self._places, self._queues = (0,) * config.job_queue, np.array(sizes, dtype=np.int64)
 
     def loading(self, images: int) -> Loading:
         """What comes from external memory in runs that begin now."""
@@ -219,6 +219,7 @@ class Plan:
             layer.walk,
             layer.counts,
             self._pes,
+            self._places,
             self._queues,
             layer.slow,
             layer.latency,

@@ -18,7 +18,7 @@ from numba.core.typeconv import Conversion
 from numba.core.typing import signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, models, register_model, type_callable
 
-__all__ = ["WIDTH", "gather", "largest", "last", "load", "paired", "rising", "scatter", "splat", "store"]
+__all__ = ["WIDTH", "history", "largest", "last", "load", "note", "oldest", "paired", "rising", "splat", "store"]
 
 #: Elements of a vector.
 WIDTH = 8
@@ -122,37 +122,54 @@ def store(_context, array, index, vector):
     return types.void(array, index, vector), build
 
 
-def _elements(context, builder, kind, array, indices):
-    """Number and pointer of each element."""
-    for n in range(WIDTH):
-        number = ir.Constant(_INT, n)
-        index = builder.zext(builder.extract_element(indices, number), _WIDE)
-        yield number, _pointer(context, builder, kind, array, index)
+class _History(types.Type):
+    """Numba's type of the last vectors that were noted, element by element."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__(name=f"History({depth})")
+        self.depth = depth
+
+
+@register_model(_History)
+class _HistoryModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any):
+        super().__init__(manager, kind, ir.ArrayType(_VECTOR, kind.depth))
 
 
 @intrinsic
-def gather(_context, array, indices):
-    """One element of an int32 array for each index; no index is negative."""
+def history(_context, places):
+    """As many vectors of -1 as a tuple of integers has places."""
+    kind = _History(places.count)
 
-    def build(context, builder, signature, args):
-        found = ir.Constant(_VECTOR, ir.Undefined)
-        for number, pointer in _elements(context, builder, array, *args):
-            found = builder.insert_element(found, builder.load(pointer), number)
+    def build(context, builder, _signature, _args):
+        return ir.Constant(context.get_value_type(kind), [ir.Constant(_VECTOR, [-1] * WIDTH)] * kind.depth)
+
+    return kind(places), build
+
+
+@intrinsic
+def oldest(_context, noted):
+    """Of each element the value that was noted first, of those that are held."""
+
+    def build(_context, builder, _signature, args):
+        return builder.extract_value(args[0], 0)
+
+    return _TYPE(noted), build
+
+
+@intrinsic
+def note(_context, noted, where, vector):
+    """The history with one more value of each element ``where`` it is all ones; the oldest of these is forgotten."""
+
+    def build(_context, builder, signature, args):
+        found, where, vector = args
+        chosen = builder.icmp_signed("<", where, ir.Constant(_VECTOR, [0] * WIDTH))
+        before = [builder.extract_value(found, n) for n in range(signature.args[0].depth)]
+        for n, (kept, following) in enumerate(zip(before, [*before[1:], vector], strict=True)):
+            found = builder.insert_value(found, builder.select(chosen, following, kept), n)
         return found
 
-    return _TYPE(array, indices), build
-
-
-@intrinsic
-def scatter(_context, array, indices, vector):
-    """Writes one element of an int32 array for each index; no index is negative."""
-
-    def build(context, builder, signature, args):
-        for number, pointer in _elements(context, builder, array, *args[:2]):
-            builder.store(builder.extract_element(args[2], number), pointer)
-        return context.get_dummy_value()
-
-    return types.void(array, indices, vector), build
+    return noted(noted, where, vector), build
 
 
 @intrinsic

@@ -82,13 +82,14 @@ def kernel(layers: list[Layer], cores: list[int], units: Units, active: np.ndarr
         pitches = layer.first, layer.row_pitch, layer.column_pitch, layer.channels
         walk.append([*pitches, layer.list_step, layer.dump_length, layer.group])
         counts[core, : len(layer.counts), : units.pes] = layer.counts
-    queues = [units.job_queue, units.output_queue, units.first_push, units.lead, units.output_latency, units.lanes]
+    queues = [units.output_queue, units.first_push, units.lead, units.output_latency, units.lanes]
     return layer_cycles(
         active,
         np.ones(len(active), dtype=bool) if wanted is None else wanted,
         *(np.array(table, np.int64) for table in (working, rows, columns, walk)),
         counts.reshape(count, -1),
         units.pes,
+        (0,) * units.job_queue,
         np.array(queues, np.int64),
         units.slow,
         units.latency,

@@ -1,9 +1,11 @@
+from collections import deque
+
 import numpy as np
 import pytest
 from numba import njit
 
 from hw.config import WORD_CHANNELS
-from sim.vector import WIDTH, gather, largest, last, load, paired, rising, scatter, splat, store
+from sim.vector import WIDTH, history, largest, last, load, note, oldest, paired, rising, splat, store
 
 A, B = np.random.default_rng(0).integers(-100, 100, (2, WIDTH), dtype=np.int32)
 
@@ -44,13 +46,11 @@ def _load(array, index, found):
 
 
 @njit
-def _gather(array, indices, found):
-    store(found, 0, gather(array, load(indices, 0)))
-
-
-@njit
-def _scatter(array, indices, values):
-    scatter(array, load(indices, 0), load(values, 0))
+def _history(places, values, where, found):
+    noted = history(places)
+    for n in range(len(values)):
+        store(found[n], 0, oldest(noted))
+        noted = note(noted, load(where[n], 0), load(values[n], 0))
 
 
 def test_operators():
@@ -84,13 +84,15 @@ def test_eight_neighbours_are_loaded(dtype):
     np.testing.assert_array_equal(found, array[3 : 3 + WIDTH])
 
 
-def test_gather_and_scatter():
-    rng = np.random.default_rng(1)
-    array, indices = rng.integers(-100, 100, 50, dtype=np.int32), rng.permutation(50)[:WIDTH].astype(np.int32)
-    found = np.empty(WIDTH, np.int32)
-    _gather(array, indices, found)
-    np.testing.assert_array_equal(found, array[indices])
-    expected = array.copy()
-    expected[indices] = A
-    _scatter(array, indices, A)
-    np.testing.assert_array_equal(array, expected)
+@pytest.mark.parametrize("depth", [2, 8])
+def test_a_history_gives_each_element_what_was_noted_so_many_times_before(depth):
+    rng = np.random.default_rng(depth)
+    values, where = rng.integers(-100, 100, (60, WIDTH), np.int32), -rng.integers(0, 2, (60, WIDTH), np.int32)
+    found = np.empty_like(values)
+    _history((0,) * depth, values, where, found)
+    noted = [deque([-1] * depth, depth) for _ in range(WIDTH)]
+    for row, now, marks in zip(found, values, where, strict=True):
+        assert row.tolist() == [each[0] for each in noted]
+        for each, value, mark in zip(noted, now.tolist(), marks, strict=True):
+            if mark:
+                each.append(value)

@@ -108,8 +108,19 @@ class QuantizedSource:
         if images.ndim != 4 or images.shape[1:] != shape or not len(images):
             raise ValueError(f"images must be of shape (N, {', '.join(map(str, shape))}), not {images.shape}")
         expected = self.tensors(self.given(images))
-        made = golden.run(self.network, expected[INPUT]).tensors
+        made = golden.run(self.network, self.image_codes(images, expected)).tensors
         return {name: self.pair(name, made[name], expected[name]) for name in expected if name != INPUT}
+
+    def image_codes(self, images: np.ndarray, found: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The codes of images, as the program makes them: ``found`` are its tensors of these.
+
+        Where it rounds them only behind what gives values on, such as a max pool, the values are rounded the same way.
+        """
+        if INPUT in found or images.dtype == np.int8:
+            return found.get(INPUT, images)
+        image = self.network.input
+        codes = np.rint(images.astype(np.float32) / np.float32(image.scale)) + image.zero_point
+        return codes.clip(-128, 127).astype(np.int8)
 
     def pair(self, name: str, made: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What a layer and the program compute, on one scale: of a head that of its outputs, or of its logits."""

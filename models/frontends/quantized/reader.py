@@ -148,8 +148,9 @@ def _check(found: QuantizedSource) -> None:
     A logit whose weights have been rounded may differ by as much more as that changes it on these inputs.
     """
     network = found.network
-    expected = found.tensors(found.given(_samples(network)))
-    known = {INPUT: expected[INPUT]}
+    images = _samples(network)
+    expected = found.tensors(found.given(images))
+    known = {INPUT: found.image_codes(images, expected)}
     for layer in network.layers:
         made = golden.compute(network, layer, [known[source] for source in layer.inputs])
         known[layer.name] = made

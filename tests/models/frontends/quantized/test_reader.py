@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
 from hw.config import preset
+from models.compression.quantize import encode
 from models.frontends.quantized.reader import import_quantized
 from models.integer import golden
 from tests.models.frontends.quantized.quantized_programs import (
@@ -142,6 +143,16 @@ def test_networks_that_are_no_image_classifiers(build, shape, values):
     channels, rows, columns = (*shape, 1, 1)[:3] if len(shape) != 2 else (shape[0], 1, shape[1])
     network = read(converted(seeded(build), *shape), rows, columns, channels)
     assert network.classes == values
+
+
+def test_an_image_that_is_rounded_behind_a_max_pool():
+    """No tensor of the program has the image's codes."""
+    module = Quantized(lambda net, x: F.linear(net.round(F.max_pool2d(x, 2)).flatten(1), net.weight(3, 8)))
+    network = import_quantized(module, (4, 4, 2)).network
+    assert [layer.kind for layer in network.layers] == ["max_pool2d", "linear"]
+    values = images(4, 4, 2)
+    assert {each.largest for each in difference(module, network, values).values()} == {0}
+    assert {each.largest for each in difference(module, network, encode(values, network)).values()} == {0}
 
 
 def test_weights_beyond_int8_are_sums_of_weights_of_copies():

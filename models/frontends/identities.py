@@ -19,6 +19,7 @@ from models.frontends.requantization import uniform_scale, weighted_fields
 
 __all__ = [
     "MAX_OUTPUTS",
+    "ONE_VALUE",
     "affine",
     "averaged",
     "concatenated",
@@ -31,6 +32,8 @@ __all__ = [
 
 #: Most values that a network without a classifier may give: its last layer has the square of this in weights.
 MAX_OUTPUTS = 2048
+#: What is said of an output of one value (:func:`with_second_logit`).
+ONE_VALUE = "one value: class 0 says that it is zero or above, class 1 that it is below"
 
 _LARGEST = 64  # weight, a power of two that int8 holds
 

@@ -19,6 +19,7 @@ from models import zoo
 from models.compression.calibration import calibrate
 from models.datasets.sources import Progress
 from models.datasets.splits import NAMES
+from models.frontends.identities import ONE_VALUE
 from models.frontends.onnx import reader as onnx_reader
 from models.frontends.onnx.module import OnnxModule
 from models.frontends.onnx.reference import feed, runtime_outputs
@@ -225,8 +226,15 @@ def _of_quantized(found: QuantizedImport, origin: str) -> Model:
         network=found.network,
         origin=origin,
         runtime=_program_runtime(found.source),
-        notes=(rounding, *found.notes),
+        notes=(rounding, *found.notes, *_single(found.source)),
     )
+
+
+def _single(source: QuantizedSource) -> tuple[str, ...]:
+    """What is to be said of outputs of one value."""
+    made = {node.name: node.meta["val"] for node in source.program.graph.nodes if "val" in node.meta}
+    single = [name for name, (node, _) in source.outputs.items() if made[node].shape[1:].numel() == 1]
+    return tuple(f"{name} is {ONE_VALUE}" for name in single)
 
 
 def _program_runtime(source: QuantizedSource) -> Runtime:
@@ -283,8 +291,8 @@ def _calibrated(
     images, told = _calibration(request, shape or request.shape, taken)
     found = calibrate(source, images, name, ranges=request.ranges)
     signal = ", ".join(f"{ratio:.1f}" for ratio in found.ratios)
-    notes = (*told, f"as int8 the outputs are {signal} dB above their noise, on images that calibrated")
-
+    ratios = f"as int8 the outputs are {signal} dB above their noise, on images that calibrated"
+    notes = (*told, ratios, *_single(found.source))
     runtime = _program_runtime(found.source)
     floats = _floats(source, found.network.input.shape)
     return Model(network=found.network, origin=origin, floats=floats, runtime=runtime, notes=notes)

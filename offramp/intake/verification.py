@@ -13,7 +13,7 @@ from models.frontends.onnx.reference import UnableError
 from models.integer import golden
 from offramp.files.memories import memories_dict
 from offramp.intake.model import Model
-from offramp.intake.reference import Agreement
+from offramp.intake.reference import Agreement, named
 from offramp.intake.samples import Samples
 from offramp.measure.measure import cycle_statistics
 from offramp.rtl import run as rtl
@@ -171,7 +171,7 @@ def _by_class(
     """
     found, told = dict[str, np.ndarray | None](), list[str]()
     if model.floats is not None and not samples.random and samples.images.dtype != np.int8:
-        found[_FLOAT] = model.floats(samples.images).argmax(axis=1)
+        found[_FLOAT] = named(model.floats(samples.images))
     for name, classify in model.classifiers.items():
         try:
             found[name] = classify(codes)

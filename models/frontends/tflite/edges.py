@@ -8,6 +8,7 @@ import numpy as np
 
 from hw.network.network import Tensor
 from hw.numerics import Rounding, requantize
+from models.frontends.identities import ONE_VALUE
 from models.frontends.tflite.assembly import Assembly
 from models.frontends.tflite.file import Operator, Subgraph
 from models.frontends.tflite.rounding import channel_scale, real_rounded
@@ -149,9 +150,7 @@ class FileOutput:
     def note(self) -> str:
         """One sentence: what the classes are."""
         if prod(self.shape) == 1:
-            first = (
-                f"output {self.name} is one value: class 0 says that it is the zero or above, class 1 that it is below"
-            )
+            first = f"output {self.name} is {ONE_VALUE}"
         elif self.accumulators is not None:
             first = (
                 f"classes of output {self.name} are those of its accumulators: where two int8 codes of the file are "

@@ -8,6 +8,7 @@ from offramp.intake import verification
 from offramp.intake.model import Runtime, read
 from offramp.intake.programs import images_of, program_of
 from offramp.intake.request import ModelRequest
+from offramp.intake.samples import Samples
 from offramp.intake.verification import verify_model
 from tests.offramp.intake.models import MODULE, tflite_file
 from tests.offramp.results import VERIFY
@@ -117,6 +118,23 @@ def test_a_float_model_is_compared_by_its_classes(tmp_path, ran):
     assert found["stages"][0]["compared"] == "class"
     assert found["stages"][0]["equal"] == np.mean(found["per_image"]["equal"]["float"]) > 0.8
     assert abs(found["accuracy_float"] - found["accuracy_golden"]) < 0.2
+
+
+def test_a_float_model_of_one_output_names_no_classes(tmp_path, ran):
+    """Its only value is always the largest, whatever the network says."""
+    (tmp_path / "net.py").write_text(MODULE.replace("Linear(6, 10)", "Linear(6, 1)"))
+    request = ModelRequest(model=f"{tmp_path / 'net.py'}:net", calibrate="digits")
+    model = read(request)
+    assert [note for note in model.notes if note.startswith("head ")] == [
+        "head is one value: class 0 says that it is zero or above, class 1 that it is below"
+    ]
+    program, _ = program_of(model, "tiny")
+    images = np.random.default_rng(0).random((4, 8, 8, 1), dtype=np.float32)
+    samples = Samples(images=images, labels=np.array([0, 1, 0, 1]), origin="some")
+    found = verify_model(model, program, samples, rtl_images=1)
+    first = found["stages"][0]
+    assert (first["stage"], first["accuracy"], first["equal"]) == ("float", None, None)
+    assert found["accuracy_float"] is None
 
 
 def test_what_the_rtl_finds_decides(tflite, monkeypatch):

@@ -50,6 +50,13 @@ _PASSING = {
     _ATEN._to_copy.default, _ATEN.to.dtype, _ATEN.to.dtype_layout, _ATEN.to.device, _ATEN.to.other,
     _ATEN.dropout.default, _ATEN.feature_dropout.default, _ATEN.alpha_dropout.default,
 }  # fmt: skip
+#: Operators that are others by another name, or several of them: programs have those instead.
+_COMPOSED = {
+    _ATEN.clip.default, _ATEN.clip.Tensor, _ATEN.concat.default, _ATEN.concatenate.default, _ATEN.divide.Tensor,
+    _ATEN.fliplr.default, _ATEN.flipud.default, _ATEN.hstack.default, _ATEN.moveaxis.int, _ATEN.moveaxis.intlist,
+    _ATEN.multiply.Tensor, _ATEN.negative.default, _ATEN.subtract.Tensor, _ATEN.swapdims.default,
+    _ATEN.true_divide.Tensor, _ATEN.unflatten.int,
+}  # fmt: skip
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
@@ -150,8 +157,7 @@ def _called(
 
 def _check_repeats(model: nn.Module, program: torch.export.ExportedProgram, repeats: bool) -> None:
     """Refuse a module whose answers differ, unless its program has operators of chance, which are refused by name."""
-    chance = (torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in program.graph.nodes)
-    if not repeats and not any(chance):
+    if not repeats and not any(map(_is_random, program.graph.nodes)):
         raise ValueError(f"{type(model).__name__}: a network must return the same for the same images, every time")
 
 
@@ -188,15 +194,14 @@ def program_of(model: nn.Module, shape: tuple[int, int, int], count: int = 1) ->
 
 
 def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """A program without operators that write in place.
+    """A program without operators that write in place, and without other names of operators.
 
     Raises
     ------
     ValueError
         When the program changes what it holds, or its image.
     """
-    if any(_writes(node) for node in program.graph.nodes):
-        program = program.run_decompositions({})
+    program = _plain(program)
     written = _written(program)
     if written:
         raise ValueError(f"a network must not change {', '.join(written)} when it is called")
@@ -293,10 +298,7 @@ def _program(model: nn.Module, images: torch.Tensor, changed: list[str]) -> torc
     try:
         # Where it fails, it prints the graph so far on standard error.
         with redirect_stderr(io.StringIO()):
-            program = torch.export.export(model, (images,))
-        # Without in-place operators the graph is functional as it is, and making it so takes twice the time again.
-        if any(_writes(node) for node in program.graph.nodes):
-            program = program.run_decompositions({})
+            program = _plain(torch.export.export(model, (images,)))
     except Exception as error:  # PyTorch's have no common type, and the network's own code runs in here.
         if changed:
             raise ValueError(refusal.format(", ".join(changed))) from error
@@ -307,6 +309,16 @@ def _program(model: nn.Module, images: torch.Tensor, changed: list[str]) -> torc
     if written:
         raise ValueError(refusal.format(", ".join(written)))
     return program
+
+
+def _plain(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """A program without operators that write in place, and with the usual ones in the place of composed ones."""
+    composed = {node.target for node in program.graph.nodes if node.target in _COMPOSED}
+    # Others are functional as they are, and making them so takes twice the time again.
+    if not composed and not any(map(_writes, program.graph.nodes)):
+        return program
+    known = torch.export.default_decompositions() if composed else {}
+    return program.run_decompositions({target: known[target] for target in composed if target in known})
 
 
 def _writes(node: fx.Node) -> bool:

@@ -165,8 +165,7 @@ def _cast(found: Lowering, node: fx.Node) -> Map:
 
 _ATEN = torch.ops.aten
 _CLAMPS = (
-    _ATEN.clamp.default, _ATEN.clamp.Tensor, _ATEN.clamp_min.default, _ATEN.clamp_max.default, _ATEN.clip.default,
-    _ATEN.clip.Tensor, _ATEN.hardtanh.default,
+    _ATEN.clamp.default, _ATEN.clamp.Tensor, _ATEN.clamp_min.default, _ATEN.clamp_max.default, _ATEN.hardtanh.default,
 )  # fmt: skip
 _RULES: dict[Any, Rule] = {
     **{target: rule for target, rule in OPERATOR_RULES.items() if "quantized_decomposed" not in str(target)},

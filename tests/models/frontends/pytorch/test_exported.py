@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.frontends.pytorch.calls import undisturbed
+from models.frontends.pytorch.calls import line_of, undisturbed
 from models.frontends.pytorch.exported import export, images_taken
 from models.frontends.pytorch.graph import lower
 from tests.models.frontends.nets import Body, Call, checked
@@ -209,6 +209,17 @@ def test_passing_operators_and_dead_ones_are_gone():
         found = export(net, (6, 6, 1))
     assert [node.name for node in found.nodes] == ["conv2d", "adaptive_avg_pool2d", "flatten", "linear"]
     checked(Body(Call(lambda x: torch.relu(x.clone()))), (6, 6, 1))
+
+
+def test_other_names_of_operators_become_the_usual_ones_with_the_lines_they_stand_in():
+    net = Body(Call(lambda x: torch.fliplr(torch.concat([torch.subtract(x, 1), torch.true_divide(x, 2)], 1))[:, :4]))
+    with undisturbed(net):
+        found = export(net, (6, 6, 1))
+    assert [str(node.target).removeprefix("aten.") for node in found.nodes[1:6]] == [
+        *("sub.Tensor", "div.Tensor", "cat.default", "flip.default", "slice.Tensor"),
+    ]
+    assert all(line_of(node).startswith("nets.py:") for node in found.nodes[1:6])
+    assert {found.module(node)[0] for node in found.nodes[1:6]} == {"between"}
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (1, 3, 0, 4)])

@@ -52,6 +52,16 @@ BODIES = {
     "rows": lambda n, x: torch.cat([x * 2, n.conv(x)], 2).amax((2, 3)),
     "padded": lambda n, x: n.conv(F.pad(x, (1, 2, 0, 1)))[:, :, :6, 1:7].flatten(1) @ n.linear.weight.t(),
     "in half precision and back": lambda n, x: n.linear(F.relu(n.conv(x.double().to(torch.float32))).flatten(1)),
+    "other names": lambda n, x: n.linear(
+        torch.concat([torch.multiply(n.conv(x), 0.5), torch.negative(torch.divide(x, 3.0))], 1)
+        .unflatten(1, (2, 2))
+        .swapdims(1, 2)
+        .flatten(1, 2)[:, 1:3]
+        .subtract(0.25)
+        .clip(-1, 1)
+        .moveaxis(1, -1)
+        .flatten(1)
+    ),
     "two outputs": lambda n, x: (n.linear(x.flatten(1)), n.linear(n.conv(x).flatten(1))),
 }
 

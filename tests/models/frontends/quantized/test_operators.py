@@ -82,6 +82,7 @@ def test_a_quantize_is_a_step_and_a_dequantize_is_none():
         (lambda x: x.clamp_max(2), (-math.inf, 2)),
         (lambda x: x.clamp(torch.tensor(-1.0), torch.tensor([1.0])), (-1, 1)),
         (lambda x: F.hardtanh(x, -2, 3), (-2, 3)),
+        (lambda x: torch.clip(x, -1, 2), (-1, 2)),
     ],
 )
 def test_what_clamps_values_is_a_clip(clip, bounds):

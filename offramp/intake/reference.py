@@ -273,8 +273,11 @@ def _interpreter(model: bytes) -> Callable[[np.ndarray, Iterable[int]], dict[int
 
 
 def _check_runs(model: bytes) -> None:
-    """Refuse a file that LiteRT can't run. It is tried in a process of its own, which LiteRT ends at some of them."""
-    ran = subprocess.run([sys.executable, "-c", _TRIAL], input=model, capture_output=True, check=False)
+    """Refuse a file that LiteRT can't run. It is tried in a process of its own, which LiteRT ends at some of them.
+
+    Modules aren't looked for in the folder that the user happens to be in (``-P``).
+    """
+    ran = subprocess.run([sys.executable, "-P", "-c", _TRIAL], input=model, capture_output=True, check=False)
     if ran.returncode:
         said = ran.stderr.decode(errors="replace").strip().splitlines()[-1:]
         reason = "it ends its process" if ran.returncode < 0 or not said else said[0]

@@ -377,7 +377,7 @@ def _picture(path: Path) -> np.ndarray:
     """One image: (height, width) or (height, width, channels), bytes or floats."""
     require(path.is_file(), f"{path}: must be an image's file, not a folder, a pipe or a broken link")
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
         from PIL import Image
 

@@ -47,17 +47,13 @@ def _made(path: Path, factory: str) -> nn.Module:
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         spec.loader.exec_module(loaded)
-        require(
-            callable(getattr(loaded, factory, None)),
-            f"{path}: must have a function or class {factory!r} that makes the module",
-        )
-        made: Any = getattr(loaded, factory)()
-    except ValueError:
-        raise
-    except Exception as error:  # the user's own code
+        make = getattr(loaded, factory, None)
+        made: Any = make() if callable(make) else None
+    except (Exception, SystemExit) as error:  # the user's own code
         raise ValueError(f"{path}:{factory}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
+    require(callable(make), f"{path}: must have a function or class {factory!r} that makes the module")
     require(isinstance(made, nn.Module), f"{path}:{factory} must return a torch.nn.Module, not {type(made).__name__}")
     return made
 

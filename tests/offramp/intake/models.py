@@ -41,6 +41,14 @@ def nothing():
 
 def broken():
     return {}["gone"]
+
+
+def unfit():
+    a, b = 1, 2, 3
+
+
+def leaving():
+    raise SystemExit(2)
 """
 
 

@@ -223,6 +223,8 @@ def test_weights_come_from_a_file(module, tmp_path, kind):
         ("gone", r"net\.py: must have a function or class 'gone' that makes the module"),
         ("nothing", r"net\.py:nothing must return a torch\.nn\.Module, not int"),
         ("broken", r"net\.py:broken: KeyError: 'gone'"),
+        ("unfit", r"^\S+net\.py:unfit: ValueError: too many values to unpack"),
+        ("leaving", r"net\.py:leaving: SystemExit: 2"),
     ],
 )
 def test_factories_that_make_no_module_are_refused(module, factory, message):

@@ -65,6 +65,14 @@ def test_a_file_that_litert_cannot_run(tmp_path, scale, step, reason):
         found.runtime.compare(np.zeros((2, 1, 1, 4), np.int8), None)
 
 
+def test_litert_is_found_where_a_users_folder_has_a_file_of_its_name(tmp_path, monkeypatch):
+    path = tflite_file(tmp_path)
+    (tmp_path / "ai_edge_litert.py").write_text("raise RuntimeError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    codes = np.random.default_rng(0).integers(-128, 128, (2, 4, 4, 1)).astype(np.int8)
+    assert litert(path.read_bytes(), imported(path), codes).equal
+
+
 def test_onnx_runtime_is_compared_layer_by_layer(tmp_path):
     """A weight of the second layer is another one in the file that is run."""
     path = onnx_file(tmp_path)

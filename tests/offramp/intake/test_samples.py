@@ -290,7 +290,8 @@ def test_numbers_that_become_infinite_are_refused(tmp_path):
 def test_a_folder_of_bytes_and_floats_is_refused(tmp_path):
     for name, kind in (("a", np.float64), ("b", np.float32), ("c", np.uint8)):
         (tmp_path / name).mkdir()
-        np.save(tmp_path / name / "0.npy", np.ones((2, 2), kind))
+        with (tmp_path / name / ("0.NPY" if name == "a" else "0.npy")).open("wb") as file:
+            np.save(file, np.ones((2, 2), kind))
         if name == "b":
             assert read(str(tmp_path), None, count=9, seed=0).images.dtype == np.float32
     with pytest.raises(ValueError, match=r"images must be of one type, not floats and uint8$"):

@@ -13,7 +13,16 @@ from hw.network.network import INPUT
 from hw.network.selection import Select
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.lowering import FIRST, LAST, NO_PADS, Lowering, Map, Pads, UnknownError, pair
-from models.frontends.pytorch.pools import average_pool, global_pool, is_unreached, largest, max_pool, maximum, mean
+from models.frontends.pytorch.pools import (
+    MAX_POOLS,
+    average_pool,
+    global_pool,
+    is_unreached,
+    largest,
+    max_pool,
+    maximum,
+    mean,
+)
 from models.frontends.pytorch.steps import GraphStep
 from models.networks.winners import OPERATOR
 
@@ -346,9 +355,7 @@ OPERATORS: dict[Any, Rule] = {
     _ATEN.mean.dim: mean,
     _ATEN.amax.default: maximum,
     **dict.fromkeys((_ATEN.avg_pool2d.default, _ATEN.avg_pool1d.default), average_pool),
-    **dict.fromkeys(
-        (_ATEN.max_pool2d.default, _ATEN.max_pool1d.default, _ATEN.max_pool2d_with_indices.default), max_pool
-    ),
+    **dict.fromkeys(MAX_POOLS, max_pool),
     _WINNERS: _winners,
     _ATEN.mul.Tensor: _product,
     **dict.fromkeys(

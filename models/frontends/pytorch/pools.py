@@ -14,7 +14,7 @@ from models.frontends.pytorch.exported import arguments
 from models.frontends.pytorch.lowering import FIRST, LAST, NO_PADS, Lowering, Map, Pads, pair
 from models.frontends.pytorch.steps import GraphStep
 
-__all__ = ["average_pool", "global_pool", "is_unreached", "largest", "max_pool", "maximum", "mean"]
+__all__ = ["MAX_POOLS", "average_pool", "global_pool", "is_unreached", "largest", "max_pool", "maximum", "mean"]
 
 
 def global_pool(found: Lowering, node: fx.Node) -> Map:
@@ -156,7 +156,7 @@ def is_unreached(node: fx.Node) -> bool:
     if node.target not in (_ATEN.pad.default, _ATEN.constant_pad_nd.default):
         return False
     given = arguments(node)
-    pooled = all(user.target in _MAX_POOLS for user in node.users)
+    pooled = all(user.target in MAX_POOLS for user in node.users)
     return pooled and given["value"] == -math.inf and len(given["pad"]) <= 4 and min(given["pad"]) >= 0
 
 
@@ -182,14 +182,12 @@ def _pool(
     pads: Pads = NO_PADS,
     kind: str = "pool",
 ) -> Map:
-    """A pool; one whose windows are single positions, one beside the other, changes nothing."""
+    """A pool; one whose windows are single positions changes nothing, but for those that it leaves out."""
     (down, right), (height, width, channels) = stride or window, found.shape(source.name)
     if window == (down, right) == (1, 1):
         return source
     if window == (1, 1):
-        raise ValueError(
-            f"{found.location(node)}: a pool's window must be of 2 positions or more at stride {down, right}"
-        )
+        return _picked(found, node, source, (down, right), pads, kind)
     if kind == "pool" and window[0] * window[1] > MAX_AVERAGE:
         size = window[0] * window[1]
         raise ValueError(f"{found.location(node)}: an average must be of at most {MAX_AVERAGE} positions, not {size}")
@@ -206,6 +204,21 @@ def _pool(
     return replace(found.put(node, step), order=source.order if shape[:2] != (1, 1) else FIRST)
 
 
+def _picked(found: Lowering, node: fx.Node, source: Map, stride: tuple[int, int], pads: Pads, kind: str) -> Map:
+    """Every so many positions of a map: a convolution with weights of 1."""
+    if any(pads):
+        raise ValueError(f"{found.location(node)}: a pool of single positions must have no padding, not {pads}")
+    height, width, channels = found.shape(source.name)
+    shape = ((height - 1) // stride[0] + 1, (width - 1) // stride[1] + 1, channels)
+    _check_whole(found, node, shape)
+    weight = torch.ones(channels, 1, 1, 1, dtype=torch.float32, device="cpu")
+    step = GraphStep(
+        kind="depthwise" if channels > 1 else "conv", name=found.name(node, kind), inputs=(source.name,), shape=shape,
+        weight=weight, bias=torch.zeros(channels, dtype=torch.float32, device="cpu"), stride=stride,
+    )  # fmt: skip
+    return found.put(node, step)
+
+
 def _check_whole(found: Lowering, node: fx.Node, shape: tuple[int, int, int]) -> None:
     """Refuse a pool that gives other positions than its whole windows do."""
     value = found.exported.values[node]
@@ -218,6 +231,7 @@ def _check_whole(found: Lowering, node: fx.Node, shape: tuple[int, int, int]) ->
 
 
 _ATEN = torch.ops.aten
-_MAX_POOLS = (
+#: Operators whose rule is :func:`max_pool`.
+MAX_POOLS = (
     _ATEN.max_pool2d.default, _ATEN.max_pool1d.default, _ATEN.max_pool2d_with_indices.default,
 )  # fmt: skip

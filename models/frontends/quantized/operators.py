@@ -20,7 +20,7 @@ from models.frontends.identities import MAX_OUTPUTS
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.lowering import FIRST, Lowering, Map
 from models.frontends.pytorch.operators import CONVOLUTIONS, OPERATORS, Lacking, Rule, apply, weighted_values
-from models.frontends.pytorch.pools import average_pool
+from models.frontends.pytorch.pools import MAX_POOLS, average_pool, max_pool
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized.affine import AFFINE, number, scaled
 from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowering, QuantizedStep, plain, put
@@ -240,11 +240,17 @@ def _is_moved(found: QuantizedLowering, step: GraphStep) -> None:
 
 
 def _average(found: QuantizedLowering, node: fx.Node) -> Map:
-    """An average over windows; where it is a convolution of equal weights, these are its steps."""
+    """An average over windows; where it is a convolution of equal weights, these are its steps.
+
+    Of single positions it only moves their values.
+    """
     source = average_pool(found, node)
     step = found.steps.get(source.name)
     if step is not None and step.weight is not None and found.nodes[step.name] is node:
-        found.scales[step.name] = step.weight[:, 0, 0, 0].double()
+        if step.weight.shape[1:].numel() == 1 and bool((step.weight == 1).all()):
+            _is_moved(found, step)
+        else:
+            found.scales[step.name] = step.weight[:, 0, 0, 0].double()
     return source
 
 
@@ -329,6 +335,7 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **{target: _weighted(OPERATORS[target]) for target in (*CONVOLUTIONS, _ATEN.linear.default)},
     **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), _product),
     **dict.fromkeys((_ATEN.avg_pool2d.default, _ATEN.avg_pool1d.default), _average),
+    **{target: _moved(max_pool) for target in MAX_POOLS},  # of single positions
     **dict.fromkeys((*_QUANTIZE, _QD.quantize_per_channel.default), _quantize),
     **dict.fromkeys(_DEQUANTIZE, _dequantize),
     _ATEN.relu.default: _clip(0, math.inf),

@@ -66,6 +66,8 @@ def pooled(function):
         (lambda x: x.amax(-1, keepdim=True), "max_pool", (1, 8), (1, 8), (0, 0, 0, 0)),
         (lambda x: F.avg_pool2d(x, 3, 2, 1), "depthwise", None, (2, 2), (1, 0, 1, 0)),
         (lambda x: F.avg_pool2d(x, 2, divisor_override=3), "depthwise", None, (2, 2), (0, 0, 0, 0)),
+        (lambda x: F.avg_pool2d(x, 1, 2), "depthwise", None, (2, 2), (0, 0, 0, 0)),
+        (lambda x: F.max_pool2d(x, 1, (1, 3), ceil_mode=True), "depthwise", None, (1, 3), (0, 0, 0, 0)),
         (lambda x: F.max_pool2d(x, 4, 4, ceil_mode=True), "max_pool", (4, 4), (4, 4), (0, 2, 0, 0)),
         (lambda x: F.max_pool2d(F.pad(x, (1, 0, 0, 1), value=-torch.inf), 3), "max_pool", (3, 3), (3, 3), (0, 1, 1, 0)),
     ],
@@ -99,7 +101,10 @@ def test_pools_of_single_positions_are_nothing(function):
         ),
         (lambda x: F.avg_pool2d(x, 4, 4, ceil_mode=True), "every window of an AvgPool2d must be divided by the same"),
         (lambda x: F.max_pool2d(x, 2, dilation=2), "MaxPool2d must have dilation 1"),
-        (lambda x: F.max_pool2d(x, 1, 2), r"a pool's window must be of 2 positions or more at stride \(2, 2\)"),
+        (
+            lambda x: F.max_pool2d(F.pad(x, (1, 0, 0, 0), value=-torch.inf), 1, 2),
+            r"a pool of single positions must have no padding, not \(0, 0, 1, 0\)",
+        ),
         (lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1), "mean must be over positions of each channel, rows"),
     ],
 )

@@ -328,7 +328,7 @@ OPERATORS: dict[str, OnnxRule] = {
 _NEAREST = {
     **dict.fromkeys(("LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus", "Swish"), "Relu or Clip"),
     **dict.fromkeys(("QuickGelu", "FastGelu", "BiasGelu"), "Relu or Clip"),
-    **dict.fromkeys(("HardSwish", "Tanh", "Softsign", "ThresholdedRelu"), "Relu, Clip or HardSigmoid"),
+    **dict.fromkeys(("HardSwish", "Softsign", "ThresholdedRelu"), "Relu, Clip or HardSigmoid"),
     **dict.fromkeys(("Softmax", "LogSoftmax", "ArgMax", "Hardmax"), "the same as the network's last"),
     **dict.fromkeys(("InstanceNormalization", "LayerNormalization", "GroupNormalization"), "BatchNormalization"),
     **dict.fromkeys(("ReduceSum", "ReduceL2", "ReduceMin"), "ReduceMean"),
@@ -341,6 +341,7 @@ _NEAREST = {
     ),
     **dict.fromkeys(("Shape", "Expand", "GatherND", "Tile"), "Reshape, Slice or Concat; sizes alone may be computed"),
     "Sigmoid": "the same as the network's last, and within it HardSigmoid",
+    "Tanh": "the same as the network's last, and within it Clip",
     "Sum": "Add",
 }
 

@@ -3,7 +3,7 @@
 Supported are opsets 7 to the newest of the package ``onnx``, the operators of
 :data:`models.frontends.onnx.operators.OPERATORS` and :data:`models.frontends.onnx.quantized.QUANTIZED`,
 QuantizeLinear and DequantizeLinear with a Clip of codes between them, and whatever computes constants and sizes alone.
-Softmax, LogSoftmax, Sigmoid and ArgMax at the end are left out, and the module's notes say so.
+Softmax, LogSoftmax, Sigmoid, Tanh and ArgMax at the end are left out, and the module's notes say so.
 """
 
 from dataclasses import replace

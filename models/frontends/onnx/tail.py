@@ -9,7 +9,7 @@ __all__ = ["needed", "without_tail"]
 
 #: Operators that keep the order of the classes.
 _ORDERED = (
-    "Softmax", "LogSoftmax", "Sigmoid", "ArgMax", f"{MICROSOFT}.QLinearSoftmax", f"{MICROSOFT}.QLinearSigmoid",
+    "Softmax", "LogSoftmax", "Sigmoid", "Tanh", "ArgMax", f"{MICROSOFT}.QLinearSoftmax", f"{MICROSOFT}.QLinearSigmoid",
 )  # fmt: skip
 #: What may stand among them.
 _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear")
@@ -18,8 +18,8 @@ _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Q
 def without_tail(graph: OnnxGraph) -> tuple[OnnxGraph, tuple[str, ...]]:
     """The graph whose outputs are logits, and a sentence for each output that was another.
 
-    Softmax, LogSoftmax, Sigmoid and ArgMax over the classes are left out with all that follows them, where they are the
-    last that computes. Twice the same output becomes one.
+    Softmax, LogSoftmax, Sigmoid, Tanh and ArgMax over the classes are left out with all that follows them, where they
+    are the last that computes. Twice the same output becomes one.
     """
     makers = {name: node for node in graph.nodes for name in node.outputs}
     outputs, notes = list[str](), list[str]()
@@ -61,8 +61,8 @@ def _logits(output: str, makers: dict[str, OnnxNode]) -> tuple[str, Sequence[Onn
 
 
 def _over_classes(node: OnnxNode) -> bool:
-    """Whether it is over the axis of the classes, the first behind that of images or the last."""
-    if node.operator.endswith("Sigmoid"):
+    """Whether it is over the axis of the classes, the first behind that of images or the last, or over no axis."""
+    if node.operator.endswith(("Sigmoid", "Tanh")):
         return True
     default = 0 if node.operator == "ArgMax" else -1
     return node.attributes.get("axis", default) in (1, -1)

@@ -20,6 +20,7 @@ WEIGHT = np.random.default_rng(4).standard_normal((192, 4)).astype(np.float32)
         ([node("Softmax", "l")], "Softmax '/Softmax/y'"),
         ([node("LogSoftmax", "l", axis=1)], "LogSoftmax '/LogSoftmax/y'"),
         ([node("Sigmoid", "l")], "Sigmoid '/Sigmoid/y'"),
+        ([node("Tanh", "l")], "Tanh '/Tanh/y'"),
         ([node("ArgMax", "l", axis=-1, keepdims=0)], "ArgMax '/ArgMax/y'"),
         ([node("Softmax", "l", "s"), node("ArgMax", "s", axis=1)], "Softmax '/Softmax/s', ArgMax '/ArgMax/y'"),
         (
@@ -42,6 +43,7 @@ def test_what_orders_something_else_stays_and_is_refused(tmp_path):
         [node("Softmax", "l", axis=0)],
         [node("ArgMax", "l")],
         [node("Softmax", "l", "s"), node("Relu", "s")],
+        [node("Tanh", "l", "s"), node("Relu", "s")],
     ):
         every = [node("Flatten", "x", "f"), node("MatMul", "f w", "l"), *nodes]
         with pytest.raises(ValueError, match="isn't supported; the nearest that is: the same as the network's last"):

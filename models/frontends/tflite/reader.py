@@ -43,23 +43,34 @@ __all__ = ["Imported", "imported", "read"]
 _OPERATORS = LAYERS | ELEMENTWISE | dict.fromkeys(("EXPAND_DIMS", "RESHAPE", "SQUEEZE"), view)
 #: What comes near operators that aren't followed.
 _NEAREST = {
+    "ARG_MAX": "to leave it out, the logits that it reads say which class it is",
     "BATCH_MATMUL": "FULLY_CONNECTED with constant weights",
+    "BATCH_TO_SPACE_ND": "CONV_2D with dilation",
     "DIV": "MUL by a constant",
     "ELU": "RELU",
     "GELU": "RELU",
     "HARD_SWISH": "RELU6",
     "L2_POOL_2D": "AVERAGE_POOL_2D",
     "LEAKY_RELU": "RELU",
+    "LOG_SOFTMAX": "SOFTMAX at the end",
     "MAXIMUM": "RELU",
     "MINIMUM": "RELU6",
     "MIRROR_PAD": "PAD",
+    "PACK": "CONCATENATION",
     "PRELU": "RELU",
     "REDUCE_MAX": "MAX_POOL_2D",
     "RESIZE_BILINEAR": "AVERAGE_POOL_2D",
+    "SLICE": "CONV_2D with weights of 0 and 1",
+    "SPACE_TO_BATCH_ND": "CONV_2D with dilation",
+    "SPLIT": "CONV_2D with weights of 0 and 1",
+    "SPLIT_V": "CONV_2D with weights of 0 and 1",
+    "STRIDED_SLICE": "CONV_2D with weights of 0 and 1",
     "SUM": "MEAN",
     "TANH": "RELU_N1_TO_1",
     "TRANSPOSE_CONV": "CONV_2D",
 }
+#: What comes near any other.
+_USUAL = "CONV_2D, FULLY_CONNECTED, ADD or a pool"
 #: Operators that one reason names.
 _SHOWN = 8
 
@@ -238,8 +249,7 @@ def _followed(found: Assembly, operator: Operator) -> list[str]:
     if operator.name in BEHIND and not reasons:
         reasons.append(refusal(operator))
     elif operator.name not in (*_OPERATORS, *BEHIND):
-        nearest = _NEAREST.get(operator.name)
-        reasons.append(f"{operator.name}; nearest: {nearest}" if nearest else operator.name)
+        reasons.append(f"{operator.name}; nearest: {_NEAREST.get(operator.name, _USUAL)}")
     if not reasons:
         try:
             _OPERATORS[operator.name](found, operator)

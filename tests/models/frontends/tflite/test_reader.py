@@ -255,7 +255,8 @@ def test_one_reason_names_some_of_its_operators(tmp_path):
         b.operator("ELU", [before], [after])
     b.operators[-1]["name"] = "COS"
     expected = (
-        r"unsupported: ELU; nearest: RELU \(operator 0 'tensor1', .*operator 7 'tensor8', 2 more\); COS \(operator 10 "
+        r"unsupported: ELU; nearest: RELU \(operator 0 'tensor1', .*operator 7 'tensor8', 2 more\); "
+        r"COS; nearest: CONV_2D, FULLY_CONNECTED, ADD or a pool \(operator 10 "
     )
     with pytest.raises(ValueError, match=expected):
         read_bytes(tmp_path, b.finish(maps[:1], maps[-1:]))

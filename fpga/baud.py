@@ -2,11 +2,13 @@
 
 from hw.rules import integer
 
-__all__ = ["FRAME_BITS", "WORD_BYTES", "bit_cycles", "words_per_second"]
+__all__ = ["FRAME_BITS", "QUEUE_WORDS", "WORD_BYTES", "bit_cycles", "words_per_second"]
 
 #: Bits of a byte on the line: start, data, stop.
 FRAME_BITS = 10
 WORD_BYTES = 4
+#: Words from the host that wait in front of the accelerator: one row of ECP5 distributed memory, no block RAM.
+QUEUE_WORDS = 16
 #: Rates that serial adapters make, fastest first. Every clock of a board can make the slowest.
 _USUAL = (3_000_000, 2_000_000, 1_000_000, 500_000, 115_200)
 

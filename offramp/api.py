@@ -12,8 +12,8 @@ from torch.export import ExportedProgram
 
 from fpga.boards import BAUD, CLOCKS_MHZ
 from fpga.boards import board as board_of
-from fpga.build import BuildReport
-from fpga.build import build as build_bitstream
+from fpga.flow.build import BuildReport
+from fpga.flow.build import build as build_bitstream
 from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import Network

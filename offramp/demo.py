@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fpga.boards import board as board_of
-from fpga.build import check
+from fpga.flow.build import check
 from fpga.throughput import throughput
 from hw.config import AcceleratorConfig, preset
 from hw.program.program import Program

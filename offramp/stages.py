@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fpga.boards import board
-from fpga.build import BuildReport, build
+from fpga.flow.build import BuildReport, build
 from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig
 from hw.network.exits import DEFAULT, Conditions

@@ -38,4 +38,4 @@ def test_components_state_their_timing(name):
 
 
 def test_components_are_found():
-    assert {"hw/rtl/accelerator.py:Accelerator", "fpga/uart.py:ByteReceiver"} <= COMPONENTS.keys()
+    assert {"hw/rtl/accelerator.py:Accelerator", "fpga/gateware/uart.py:ByteReceiver"} <= COMPONENTS.keys()

@@ -71,9 +71,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models": (*_CONTRACTS, "models.datasets", "models.recipes"),
     # The simulator reads programs, and takes its values from the golden model.
     "sim": (*_CONTRACTS, "models.integer"),
-    "fpga": ("hw", "hw.network", "hw.program", "hw.rtl", "hw.rtl.core"),
+    # Boards, links and the protocol; what stands on an FPGA around the accelerator; from Verilog to a bitstream.
+    "fpga": ("hw", "hw.network", "hw.program"),
+    "fpga.gateware": ("hw", "hw.rtl", "fpga"),
+    "fpga.flow": ("hw", "hw.rtl", "hw.rtl.core", "fpga", "fpga.gateware"),
     # What runs on the host of a board.
-    "fpga.host": ("hw", "hw.network", "hw.program", "fpga"),
+    "fpga.host": ("hw", "hw.network", "hw.program", "fpga", "fpga.flow"),
 }  # fmt: skip
 #: Files that put a folder and the rooms below it together: they may import all of these, in which no other file imports
 #: them.
@@ -262,9 +265,9 @@ def test_imports_go_in_one_direction():
         ("sim.simulate", "from models.integer import golden", None),
         ("sim.simulate", "from models.datasets.splits import load", "sim may not import models.datasets.splits"),
         ("sim.simulate", "from hw.rtl.core.pe import ProcessingElement", "sim may not import hw.rtl.core.pe"),
-        ("fpga.build", "from hw.rtl.accelerator import Accelerator", None),
-        ("fpga.build", "from models.integer import golden", "fpga may not import models.integer.golden"),
-        ("fpga.build", "import offramp.demo", "nobody imports offramp"),
+        ("fpga.flow.build", "from hw.rtl.accelerator import Accelerator", None),
+        ("fpga.flow.build", "from models.integer import golden", "fpga.flow may not import models.integer.golden"),
+        ("fpga.flow.build", "import offramp.demo", "nobody imports offramp"),
         ("offramp.demo", "from sim import simulate\nimport hw.rtl.core.core", None),
         ("offramp.demo", "from . import stages", "relative import"),
         ("offramp.rtl.run", "from offramp import stopping", None),

@@ -28,7 +28,7 @@ SHARED_FILES = {
     "zoo.py": (("models/", "offramp/commands/"), "the networks, and the command that lists them"),
     "exits.py network.py": (("hw/network/", "offramp/commands/"), "the thing, and the commands that take it"),
     "report.py": (
-        ("fpga/", "offramp/commands/"),
+        ("fpga/flow/", "offramp/commands/"),
         "what nextpnr reports, and the command that reports a result",
     ),
     "runs.py": (("fpga/", "offramp/commands/"), "runs on whatever carries the words, and the commands that start runs"),

@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 from fpga.boards import board
-from fpga.toolchain import BuildError
+from fpga.flow.toolchain import BuildError
 from hw.processes import run
 
 __all__ = ["flash"]

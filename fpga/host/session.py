@@ -11,11 +11,10 @@ from typing import Self
 
 import numpy as np
 
-from fpga.baud import words_per_second
+from fpga.baud import QUEUE_WORDS, words_per_second
 from fpga.driver import DeviceError, HostOperation, ReplyError, identity, load_bundle
 from fpga.host.serial_link import LinkError, LinkTime, Port, PortLostError, SerialLink
 from fpga.runs import RunOutcome, patience, run_batch
-from fpga.top import QUEUE_WORDS
 from hw.network.exits import DEFAULT, Conditions
 from hw.program.bundle import Bundle
 from hw.program.protocol import PROTOCOL_VERSION

@@ -18,7 +18,7 @@ from offramp.terminal import options
 from offramp.terminal.console import Terminal
 
 if TYPE_CHECKING:
-    from fpga.build import BuildReport
+    from fpga.flow.build import BuildReport
     from offramp.intake.request import ModelRequest
 
 __all__ = ["CORE", "build", "generate"]

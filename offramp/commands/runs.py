@@ -67,7 +67,7 @@ def evaluate(
 
 def _stage(name: str | None) -> str | None:
     """Refuse a stage that there isn't."""
-    from fpga.netlist import STAGES
+    from fpga.flow.netlist import STAGES
 
     if name is not None and name not in STAGES:
         raise ValueError(f"--netlist must be one of {', '.join(STAGES)}, not {name!r}")

@@ -26,7 +26,7 @@ class RecordedBuild:
     config_digest : str or None
         Digest of the sizes that were built; older baselines have none.
     report : dict
-        As :meth:`fpga.build.BuildReport.to_dict` says.
+        As :meth:`fpga.flow.build.BuildReport.to_dict` says.
     """
 
     config: str
@@ -70,7 +70,7 @@ class RecordedBuild:
 
     def is_current(self) -> bool:
         """Whether the same command would build the same today: Verilog, pins and options; its Verilog is made anew."""
-        from fpga.build import build_digest
+        from fpga.flow.build import build_digest
 
         made = self.report
         today = build_digest(

@@ -28,8 +28,8 @@ def clocks_of(
 ) -> dict[int, float]:
     """Highest clock in MHz by seed; each is built by a command of its own, as many at once as there are cores.
 
-    Builds are kept in the cache. One that is synthesized already (:func:`fpga.build.build` with another seed) is only
-    placed and routed.
+    Builds are kept in the cache. One that is synthesized already (:func:`fpga.flow.build.build` with another seed) is
+    only placed and routed.
 
     Raises
     ------

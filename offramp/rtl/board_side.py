@@ -44,7 +44,7 @@ class SimulatedLine:
     Parameters
     ----------
     dut : handle
-        :class:`fpga.top.SerialShell`.
+        :class:`fpga.gateware.top.SerialShell`.
     folder : Path
         Where the terminal gets a name, and the socket has its own.
     """

@@ -13,7 +13,7 @@ from subprocess import STDOUT
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TextIO
 
-from fpga.toolchain import BuildError
+from fpga.flow.toolchain import BuildError
 from hw.processes import run
 from models.datasets.sources import Progress
 from offramp.rtl.watching import compiled_files, watched, written_files
@@ -100,7 +100,7 @@ def _copy_objects(source: Path, target: Path) -> None:
 def runner(simulator: str, library: Path | None = None, progress: Progress | None = None) -> "Runner":
     """cocotb's runner of a simulator; what it starts ends with this process.
 
-    It raises :class:`fpga.toolchain.BuildError` when a tool fails; the message names the tool and its log.
+    It raises :class:`fpga.flow.toolchain.BuildError` when a tool fails; the message names the tool and its log.
 
     Parameters
     ----------

@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 from filelock import FileLock
 
 from fpga.boards import board
-from fpga.netlist import cell_models, netlist_commands, netlist_verilog
-from fpga.toolchain import BuildError
-from fpga.top import serial_verilog
+from fpga.flow.netlist import cell_models, netlist_commands, netlist_verilog
+from fpga.flow.toolchain import BuildError
+from fpga.gateware.top import serial_verilog
 from hw.config import AcceleratorConfig
 from hw.extras import RTL, TOOLS, need
 from hw.output import write_file
@@ -155,10 +155,10 @@ def build(
         For waveforms: every unit of every core stays, under names for people
         (:class:`offramp.rtl.readable.Readable`); :func:`load_enumerations` has what values of them are called.
     serial : int, optional
-        Clock cycles of a bit: the accelerator behind a board's serial line (:class:`fpga.top.SerialShell`), without
-        waveforms.
+        Clock cycles of a bit: the accelerator behind a board's serial line (:class:`fpga.gateware.top.SerialShell`),
+        without waveforms.
     netlist : str, optional
-        One of :data:`fpga.netlist.STAGES`: not the RTL but the ECP5 cells that become of it, without waveforms and
+        One of :data:`fpga.flow.netlist.STAGES`: not the RTL but the ECP5 cells that become of it, without waveforms and
         serial line.
     progress : function, optional
         Called with files compiled and files in all, or 0 and 0 where that isn't known yet, and what is going on.
@@ -169,7 +169,7 @@ def build(
         When there is no such simulator, or it isn't installed.
     ModuleNotFoundError
         When cocotb isn't, or, for a netlist, the FPGA tools aren't.
-    fpga.toolchain.BuildError
+    fpga.flow.toolchain.BuildError
         When an FPGA tool fails.
     """
     check_simulator(simulator)

@@ -4,8 +4,8 @@ import re
 import pytest
 
 from fpga.boards import BOARDS, board
-from fpga.build import build_core
-from fpga.top import board_verilog
+from fpga.flow.build import build_core
+from fpga.gateware.top import board_verilog
 from tests.fpga.cores import RunningSum
 
 #: What the PLLs make of each oscillator; 62.5 and 81.25 MHz don't come of 48 MHz.

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from fpga.boards import board
-from fpga.build import build
+from fpga.flow.build import build
 from hw.config import preset
 from models import zoo
 from offramp.background import background

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fpga.boards import BAUD, board
-from fpga.build import build
+from fpga.flow.build import build
 from hw.config import preset
 from hw.program import program
 from models import zoo

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fpga.netlist import STAGES
+from fpga.flow.netlist import STAGES
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from models.integer.golden import run

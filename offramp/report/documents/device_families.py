@@ -1,6 +1,6 @@
 """What the accelerator takes of other families of devices, as recorded."""
 
-from fpga.families import FAMILIES, KINDS
+from fpga.flow.families import FAMILIES, KINDS
 from offramp.files.result_file import BASELINES, read_json
 from offramp.report.tables.result_tables import markdown_lines
 from offramp.report.tables.units import count

@@ -8,7 +8,7 @@ from offramp.report.plots.chart import COLOURS, GREY, Chart, PlotTable, blank
 
 __all__ = ["cell_usage", "memory_usage"]
 
-#: Cells of an FPGA, as :meth:`fpga.build.BuildReport.to_dict` calls them.
+#: Cells of an FPGA, as :meth:`fpga.flow.build.BuildReport.to_dict` calls them.
 _CELLS = ("logic", "flip_flops", "block_rams", "multipliers")
 
 
@@ -18,7 +18,7 @@ def memory_usage(memories: dict[str, dict[str, int]]) -> Chart:
 
 
 def cell_usage(built: dict[str, Any]) -> Chart:
-    """Cells used of cells there, of every kind (:meth:`fpga.build.BuildReport.to_dict`)."""
+    """Cells used of cells there, of every kind (:meth:`fpga.flow.build.BuildReport.to_dict`)."""
     return _usage("cells", "Cells of the device", "cells", {name.replace("_", " "): built[name] for name in _CELLS})
 
 

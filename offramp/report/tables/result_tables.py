@@ -120,7 +120,7 @@ def measurements(inputs: dict[str, dict[str, Any]]) -> Columns:
 
 
 def build_rows(built: dict[str, Any]) -> list[tuple[str, str]]:
-    """A bitstream's figures (:meth:`fpga.build.BuildReport.to_dict`) by name."""
+    """A bitstream's figures (:meth:`fpga.flow.build.BuildReport.to_dict`) by name."""
     device = f"{built['board']}: ECP5 {built['device']}, {built['package']}, speed grade {built['speed']}"
     # Baselines of before --baud have none.
     line = [("serial link", f"{built['baud']:,} baud")] if "baud" in built else []

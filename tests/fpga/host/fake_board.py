@@ -5,9 +5,9 @@ from collections import deque
 
 import numpy as np
 
+from fpga.baud import QUEUE_WORDS
 from fpga.host.serial_link import LinkError, LinkTime
 from fpga.runs import image_words
-from fpga.top import QUEUE_WORDS
 from hw.program.bits import decode, encode, words_of
 from hw.program.bundle import Bundle
 from hw.program.program import Program

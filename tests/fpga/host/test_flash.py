@@ -1,7 +1,7 @@
 import pytest
 
+from fpga.flow.toolchain import BuildError
 from fpga.host.flash import flash
-from fpga.toolchain import BuildError
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import re
 import numpy as np
 import pytest
 
+from fpga.baud import QUEUE_WORDS
 from fpga.host.noise import NoisyPort
 from fpga.host.serial_link import LinkError
 from fpga.host.session import BoardSession
-from fpga.top import QUEUE_WORDS
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.program.bundle import bundle_of

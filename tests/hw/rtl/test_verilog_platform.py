@@ -9,7 +9,7 @@ from amaranth.back import verilog
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from fpga.toolchain import run_tool, synthesis_command
+from fpga.flow.toolchain import run_tool, synthesis_command
 from hw.rtl.verilog import convert
 from hw.rtl.verilog_platform import memory_attributes, promote, shared
 from tests.hw.simulate import Bench, simulate

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from fpga.boards import BOARDS
-from fpga.build import build
+from fpga.flow.build import build
 from hw.config import preset
 from offramp.measure import recorded
 from offramp.measure.recorded import RecordedBuild, recorded_build, recorded_builds
@@ -79,7 +79,7 @@ def test_a_build_is_current_until_what_it_is_made_of_changes(tmp_path, monkeypat
     with quick_tools(tmp_path / "tools"):
         made = build(preset("tiny"), BOARDS["ulx3s-25f"], tmp_path, clock_mhz=50.0, seed=3).to_dict()
     # Another version of a tool since then changes nothing about the hardware that was built.
-    monkeypatch.setattr("fpga.build.version", lambda name: "later")
+    monkeypatch.setattr("fpga.flow.build.version", lambda name: "later")
     before_baud = {name: value for name, value in made.items() if name != "baud"}
     for report in (made, before_baud):
         assert RecordedBuild(config="tiny", report=report).is_current()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 
 from fpga.boards import BAUD, board
-from fpga.build import build
+from fpga.flow.build import build
 from hw.config import preset
 from offramp.measure import seeds
 from offramp.measure.seeds import clocks_of

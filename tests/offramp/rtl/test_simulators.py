@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fpga.netlist import STAGES
+from fpga.flow.netlist import STAGES
 from hw.config import preset
 from hw.rtl.verilog import TOP
 from offramp.files.cache_folder import cache_root

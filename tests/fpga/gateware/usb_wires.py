@@ -90,7 +90,7 @@ class UlpiWire:
 
     Parameters
     ----------
-    bus : fpga.usb_top.ulpi_bus
+    bus : fpga.gateware.usb_top.ulpi_bus
     pace : int
         Cycles between two bytes, 0 to this many, by chance.
 
@@ -249,7 +249,7 @@ class DirectWire:
 
     Parameters
     ----------
-    bus : fpga.usb_top.direct_bus
+    bus : fpga.gateware.usb_top.direct_bus
     """
 
     #: Cycles of domain ``usb_io`` a bit.

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Out, connect
 from amaranth.sim import Simulator
 
 from fpga.baud import words_per_second
-from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter
+from fpga.gateware.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter
 
 CYCLES = 8
 

@@ -12,12 +12,19 @@ from luna.gateware.interface.ulpi import UTMITranslator
 from luna.gateware.usb.usb2.reset import USBResetSequencer
 
 from fpga.boards import BOARDS, board
-from fpga.usb import UsbShell
-from fpga.usb_top import FULL_SPEED_BYTES, HIGH_SPEED_BYTES, UsbBoardTop, direct_bus, ulpi_bus, usb_board_verilog
+from fpga.gateware.usb import UsbShell
+from fpga.gateware.usb_top import (
+    FULL_SPEED_BYTES,
+    HIGH_SPEED_BYTES,
+    UsbBoardTop,
+    direct_bus,
+    ulpi_bus,
+    usb_board_verilog,
+)
 from tests.fpga.cores import RunningSum, running_sums, word_bytes
-from tests.fpga.test_usb import DATA, brought_up, collect, put, send_break
-from tests.fpga.usb_host import UsbHost
-from tests.fpga.usb_wires import DirectWire, UlpiWire
+from tests.fpga.gateware.test_usb import DATA, brought_up, collect, put, send_break
+from tests.fpga.gateware.usb_host import UsbHost
+from tests.fpga.gateware.usb_wires import DirectWire, UlpiWire
 
 
 class Unhurried(wiring.Component):

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from fpga.toolchain import BuildError, repeated, run_tool, synthesis_command, yosys_command
+from fpga.flow.toolchain import BuildError, repeated, run_tool, synthesis_command, yosys_command
 from hw.rtl.verilog import convert
 from tests.fpga.cores import Counters, Groups
 

@@ -7,8 +7,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
+from fpga.baud import QUEUE_WORDS
 from fpga.boards import board
-from fpga.top import QUEUE_WORDS, BoardTop, SerialShell, board_verilog
+from fpga.gateware.top import BoardTop, SerialShell, board_verilog
 from hw.config import PRESETS
 from hw.rtl.accelerator import Accelerator
 from tests.fpga.cores import RunningSum, running_sums, word_bytes

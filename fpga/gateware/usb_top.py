@@ -1,4 +1,4 @@
-"""Top level of a board whose link is USB: clocks, resets and pads around :class:`fpga.usb.UsbShell`."""
+"""Top level of a board whose link is USB: clocks, resets and pads around :class:`fpga.gateware.usb.UsbShell`."""
 
 from types import SimpleNamespace
 
@@ -9,8 +9,8 @@ from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In, Out
 
 from fpga.boards import Board
-from fpga.top import clock_and_reset, clock_network, pll_instance
-from fpga.usb import UsbShell
+from fpga.gateware.top import clock_and_reset, clock_network, pll_instance
+from fpga.gateware.usb import UsbShell
 from hw.rtl.verilog import convert
 
 __all__ = ["UsbBoardTop", "direct_bus", "ulpi_bus", "usb_board_verilog"]
@@ -38,7 +38,7 @@ class UsbBoardTop(wiring.Component):
     Parameters
     ----------
     core : wiring.Component
-        As in :class:`fpga.usb.UsbShell`.
+        As in :class:`fpga.gateware.usb.UsbShell`.
     board : Board
     clock_mhz : float
         Clock of the core; the PLL makes it from the board's oscillator.
@@ -55,8 +55,8 @@ class UsbBoardTop(wiring.Component):
     ulpi_clk, ulpi_dir, ulpi_nxt, ulpi_stp, ulpi_rst; or usb_pullup
         As in :class:`fpga.boards.UsbPins`.
 
-    Latency, throughput and back-pressure: those of :class:`fpga.usb.UsbShell`. Reset: by ``reset``, and until the PLL
-    of the core has locked.
+    Latency, throughput and back-pressure: those of :class:`fpga.gateware.usb.UsbShell`. Reset: by ``reset``, and
+    until the PLL of the core has locked.
 
     Raises
     ------

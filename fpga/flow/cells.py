@@ -13,8 +13,8 @@ from pathlib import Path
 
 from amaranth.lib import wiring
 
-from fpga.families import KINDS, Family
-from fpga.toolchain import run_tool, synthesis_command
+from fpga.flow.families import KINDS, Family
+from fpga.flow.toolchain import run_tool, synthesis_command
 from hw.config import AcceleratorConfig
 from hw.output import write_file
 from hw.rtl.verilog import convert
@@ -26,7 +26,7 @@ UNITS = ("dispatcher", "lane", "pe")
 
 #: What is counted of units on ECP5.
 _UNIT_KINDS = ("logic", "flip_flops", "block_rams", "multipliers")
-#: What a cell of Yosys takes of such a device, in the units of :class:`fpga.build.BuildReport`.
+#: What a cell of Yosys takes of such a device, in the units of :class:`fpga.flow.build.BuildReport`.
 _TAKES: dict[str, tuple[str, int] | None] = {
     "LUT4": ("logic", 1),
     "CCU2C": ("logic", 2),
@@ -67,7 +67,7 @@ def unit_cells(name: str, component: wiring.Component, cache: Path) -> dict[str,
 
     Raises
     ------
-    fpga.toolchain.BuildError
+    fpga.flow.toolchain.BuildError
         When the tool refuses the component; the message names the log.
     ValueError
         When there is a kind of cell whose size isn't known.
@@ -94,11 +94,11 @@ def family_cells(verilog: str, name: str, family: Family, cache: Path) -> tuple[
     Returns
     -------
     cells, kinds : dict of str to int
-        Cells by Yosys' name of them, and what they take, by :data:`fpga.families.KINDS`.
+        Cells by Yosys' name of them, and what they take, by :data:`fpga.flow.families.KINDS`.
 
     Raises
     ------
-    fpga.toolchain.BuildError, ValueError
+    fpga.flow.toolchain.BuildError, ValueError
         As by :func:`unit_cells`.
     """
     cells = _cells(verilog, name, family.command(f"{name}.v", name), cache, family.file)

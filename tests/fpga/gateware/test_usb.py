@@ -9,16 +9,16 @@ from amaranth.sim import Simulator
 from luna.gateware.interface.utmi import UTMIInterface
 
 from fpga.driver import Answer, identity, load_bundle, reply_length
+from fpga.gateware.usb import UsbShell
 from fpga.runs import run_image
-from fpga.usb import UsbShell
 from hw.config import preset
 from hw.network.exits import DEFAULT
 from hw.program.bundle import bundle_of
 from hw.program.protocol import PROTOCOL_VERSION
 from hw.rtl.accelerator import Accelerator
 from tests.fpga.cores import RunningSum, running_sums, word_bytes
-from tests.fpga.usb_host import StalledError, UsbHost
-from tests.fpga.usb_wires import Pid, UtmiWire
+from tests.fpga.gateware.usb_host import StalledError, UsbHost
+from tests.fpga.gateware.usb_wires import Pid, UtmiWire
 
 DATA = 4
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from fpga.floorplan import DEVICES, fix_sites, shares_of
+from fpga.flow.floorplan import DEVICES, fix_sites, shares_of
 
 DEVICE = DEVICES["85k"]
 

@@ -11,7 +11,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from fpga.boards import board
-from fpga.netlist import STAGES, _connect, cell_models, netlist_verilog
+from fpga.flow.netlist import STAGES, _connect, cell_models, netlist_verilog
 from hw.rtl.verilog import convert
 from hw.rtl.verilog_platform import memory_attributes
 

@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-from fpga.report import last_error, overfull
+from fpga.flow.report import last_error, overfull
 from hw.processes import run
 
 __all__ = ["BuildError", "repeated", "run_tool", "synthesis_command", "yosys_command"]

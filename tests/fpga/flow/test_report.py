@@ -1,4 +1,4 @@
-from fpga.report import Usage, critical_path, last_error, link_is_met, overfull, utilization
+from fpga.flow.report import Usage, critical_path, last_error, link_is_met, overfull, utilization
 
 LOG = """Info: Device utilisation:
 Info: \t            TRELLIS_IO:     7/  197     3%

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from fpga.cells import family_cells
-from fpga.families import FAMILIES, KINDS
-from fpga.toolchain import run_tool
+from fpga.flow.cells import family_cells
+from fpga.flow.families import FAMILIES, KINDS
+from fpga.flow.toolchain import run_tool
 from hw.config import preset
 from hw.rtl.verilog import TOP, convert, generate
 from tests.fpga.cores import Storing
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CACHE = ROOT / "build" / "cells"
 RECORDED = json.loads((ROOT / "baselines" / "families.json").read_text())
 #: Share by which a count may differ from the record. What grows on purpose gets a new one: make families.

@@ -22,7 +22,7 @@ from usb_protocol.emitters.descriptors.cdc import ACMFunctionalDescriptorEmitter
 from usb_protocol.types import USBRequestType
 from usb_protocol.types.descriptors import StandardDescriptorNumbers
 
-from fpga.uart import WordAssembler
+from fpga.gateware.uart import WordAssembler
 
 __all__ = ["UsbShell"]
 
@@ -260,7 +260,7 @@ class UsbShell(wiring.Component):
     Parameters
     ----------
     core : wiring.Component
-        As in :class:`fpga.top.SerialShell`, in domain ``sync``, which needs no reset.
+        As in :class:`fpga.gateware.top.SerialShell`, in domain ``sync``, which needs no reset.
     bus : object
     packet_bytes : int
         Both as in :class:`SerialDevice`.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fpga.boards import board
-from fpga.build import build, build_core
-from fpga.toolchain import BuildError
+from fpga.flow.build import build, build_core
+from fpga.flow.toolchain import BuildError
 from hw.config import preset
 from tests.fpga.cores import ManyProducts, RunningSum, UnknownCell
 from tests.fpga.tools import quick_tools
@@ -61,7 +61,7 @@ def test_equal_build_is_found_and_a_damaged_one_is_not(built, monkeypatch):
     assert again.cached
     assert again.to_dict() | {"cached": False} == report.to_dict()
     begun = []
-    monkeypatch.setattr("fpga.build.run_tool", lambda stage, *_: begun.append(stage) or {}["built anew"])
+    monkeypatch.setattr("fpga.flow.build.run_tool", lambda stage, *_: begun.append(stage) or {}["built anew"])
     whole = report.bitstream.read_bytes()
     report.bitstream.write_bytes(whole[:-1])
     with pytest.raises(KeyError, match="built anew"):
@@ -186,7 +186,7 @@ def test_impossible_seed(tmp_path):
 
 @pytest.mark.parametrize(("config", "device", "clock"), [("small", "25k", 80), ("base-85f", "85k", 60)])
 def test_the_recorded_builds_fit_and_are_fast_enough(config, device, clock):
-    record = json.loads((Path(__file__).parents[2] / "baselines" / f"build-{config}.json").read_text())
+    record = json.loads((Path(__file__).parents[3] / "baselines" / f"build-{config}.json").read_text())
     built = record["build"]
     assert (record["config"], built["device"], built["speed"]) == (config, device, 6)
     for kind in ("logic", "flip_flops", "block_rams", "multipliers"):

@@ -21,7 +21,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from fpga.boards import BAUD, Board
-from fpga.build import BuildReport, build_core
+from fpga.flow.build import BuildReport, build_core
 from hw.config import AcceleratorConfig
 from hw.rtl.verilog import convert
 from hw.rtl.verilog_platform import ports_of
@@ -154,7 +154,7 @@ def core_clocks(config: AcceleratorConfig, board: Board, seeds: Sequence[int], o
 
     Raises
     ------
-    fpga.toolchain.BuildError
+    fpga.flow.toolchain.BuildError
         When a tool refuses it.
     """
     builds = tuple(

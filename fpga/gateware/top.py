@@ -14,13 +14,12 @@ from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
-from fpga.baud import bit_cycles
+from fpga.baud import QUEUE_WORDS, bit_cycles
 from fpga.boards import Board, Pll
-from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter
+from fpga.gateware.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter
 from hw.rtl.verilog import convert
 
 __all__ = [
-    "QUEUE_WORDS",
     "BoardTop",
     "SerialShell",
     "board_verilog",
@@ -29,9 +28,6 @@ __all__ = [
     "pll_instance",
     "serial_verilog",
 ]
-
-#: Words from the host that wait in front of the accelerator: one row of ECP5 distributed memory, no block RAM.
-QUEUE_WORDS = 16
 
 
 class SerialShell(wiring.Component):
@@ -57,8 +53,8 @@ class SerialShell(wiring.Component):
         Resets everything. The clock domain needs no reset.
 
     Latency: of a word four frames of the line, each way. Throughput: a word in four frames, each way at once.
-    Back-pressure: the line can't be held back; :data:`QUEUE_WORDS` words wait for the core. Reset: by ``reset``, or by
-    a break.
+    Back-pressure: the line can't be held back; :data:`fpga.baud.QUEUE_WORDS` words wait for the core. Reset: by
+    ``reset``, or by a break.
     """
 
     def __init__(self, core: wiring.Component, cycles: int) -> None:

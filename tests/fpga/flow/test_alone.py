@@ -11,13 +11,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from fpga.alone import Alone, ClockBaseline, check_no_slower, core_clocks, core_digest
 from fpga.boards import BOARDS
-from fpga.build import BuildReport
-from fpga.report import Usage
+from fpga.flow.alone import Alone, ClockBaseline, check_no_slower, core_clocks, core_digest
+from fpga.flow.build import BuildReport
+from fpga.flow.report import Usage
 from hw.config import preset
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 #: MHz by which the median of three seeds may be lower than the baseline's. The baseline's seeds lie within 0.9 MHz of
 #: each other, so that the medians of two such threes differ by 0.5 MHz (standard deviation); this is four times that.
 NOISE = 2.0
@@ -107,10 +107,10 @@ def test_a_slower_core_is_refused():
 
 def test_the_tool_keeps_a_faster_record(tmp_path, monkeypatch):
     file, clocks = tmp_path / "new" / "clock.json", {1: 99.0, 2: 97.0}
-    monkeypatch.setattr("fpga.alone.build_core", lambda *_, seed, **__: _report(seed, clocks[seed]))
+    monkeypatch.setattr("fpga.flow.alone.build_core", lambda *_, seed, **__: _report(seed, clocks[seed]))
     # The core's Verilog takes a second to make.
     digest = core_digest(preset("tiny"))
-    monkeypatch.setattr("fpga.alone.core_digest", {preset("tiny"): digest}.__getitem__)
+    monkeypatch.setattr("fpga.flow.alone.core_digest", {preset("tiny"): digest}.__getitem__)
 
     def run(*options):
         monkeypatch.setattr("sys.argv", ["clock", str(file), "--config", "tiny", "--seeds", "2", *options])

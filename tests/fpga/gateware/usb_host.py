@@ -1,6 +1,6 @@
-"""A USB host for simulations: packets, transactions and requests, through one of :mod:`tests.fpga.usb_wires`."""
+"""A USB host for simulations: packets, transactions and requests, by one of :mod:`tests.fpga.gateware.usb_wires`."""
 
-from tests.fpga.usb_wires import Pid, crc
+from tests.fpga.gateware.usb_wires import Pid, crc
 
 __all__ = ["StalledError", "UsbHost"]
 

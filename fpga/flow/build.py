@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 from amaranth.lib import wiring
 from filelock import FileLock
 
-from fpga import floorplan
 from fpga.baud import bit_cycles
 from fpga.boards import BAUD, LINKS, Board
-from fpga.report import Usage, critical_path, link_is_met, utilization
-from fpga.toolchain import repeated, run_tool, synthesis_command
-from fpga.top import board_verilog
+from fpga.flow import floorplan
+from fpga.flow.report import Usage, critical_path, link_is_met, utilization
+from fpga.flow.toolchain import repeated, run_tool, synthesis_command
+from fpga.gateware.top import board_verilog
 from hw.config import AcceleratorConfig
 from hw.extras import TOOLS, USB, need
 from hw.output import write_file
@@ -185,7 +185,7 @@ def _linked(core: wiring.Component, board: Board, clock_mhz: float, baud: int, l
     """Verilog of a core behind a link of the board."""
     verilog: str
     if link == "usb":
-        from fpga.usb_top import usb_board_verilog
+        from fpga.gateware.usb_top import usb_board_verilog
 
         verilog = usb_board_verilog(core, board, clock_mhz=clock_mhz)
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fpga.boards import Board
-from fpga.toolchain import repeated, run_tool, synthesis_command, yosys_command
+from fpga.flow.toolchain import repeated, run_tool, synthesis_command, yosys_command
 
 __all__ = ["STAGES", "cell_models", "netlist_commands", "netlist_verilog"]
 
@@ -84,7 +84,7 @@ def netlist_verilog(
 
     Raises
     ------
-    fpga.toolchain.BuildError
+    fpga.flow.toolchain.BuildError
         When a tool refuses it; the message names the log.
     """
     with tempfile.TemporaryDirectory(dir=failed.parent, prefix=".") as folder:

@@ -6,7 +6,7 @@ Nothing is placed or routed: this says whether a family's synthesis takes the Ve
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fpga.toolchain import yosys_command
+from fpga.flow.toolchain import yosys_command
 
 __all__ = ["FAMILIES", "KINDS", "Family"]
 

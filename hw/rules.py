@@ -11,6 +11,7 @@ __all__ = [
     "StructureError",
     "check_identifier",
     "check_image",
+    "first_line",
     "integer",
     "integers",
     "require",
@@ -20,6 +21,8 @@ __all__ = [
 
 #: Most characters of a value in a message.
 _LONGEST = 80
+#: Most characters of what an exception of others says.
+_LINE = 300
 #: Of an image; many times what any accelerator takes.
 _MOST_VALUES = 1 << 24
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -41,6 +44,11 @@ def require(condition: Any, message: str) -> None:
     """Raise a ValueError with this message unless the condition holds."""
     if not condition:
         raise ValueError(message)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, its first characters; the exception's type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_LINE].rstrip(".")
 
 
 def integer(value: Any) -> bool:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from hw.rules import require, shown
+from hw.rules import first_line, require, shown
 
 __all__ = ["of_request"]
 
@@ -93,8 +93,9 @@ def _load_weights(module: nn.Module, path: Path) -> None:
     except SafetensorError as error:
         raise ValueError(f"{path}: must be a safetensors file: {error}") from error
     except Exception as error:  # pickle's and zip's have no common type
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: must be weights that torch.load reads with weights_only: {first}") from error
+        raise ValueError(
+            f"{path}: must be weights that torch.load reads with weights_only: {first_line(error)}"
+        ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     right = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())

@@ -1,6 +1,6 @@
 import pytest
 
-from hw.rules import check_identifier, check_image, integer, integers, require, shown, text
+from hw.rules import check_identifier, check_image, first_line, integer, integers, require, shown, text
 
 
 def test_integers_are_no_truth_values():
@@ -50,3 +50,16 @@ def test_shapes_of_images():
     for shape in ((8, 8), (8, 0, 1), (8.0, 8, 1), None):
         with pytest.raises(ValueError, match="shape must be a tuple of 3 positive integers"):
             check_image(shape)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("a size must be 1.\nTraceback", "a size must be 1"),
+        ("\n  two\nthree", "two"),
+        ("", "RuntimeError"),
+        ("x" * 500, "x" * 300),
+    ],
+)
+def test_an_exception_says_one_line(said, expected):
+    assert first_line(RuntimeError(said)) == expected

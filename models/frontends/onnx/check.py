@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from hw.rules import first_line
 from models.frontends.onnx.file import OnnxGraph, OnnxInput
 from models.frontends.onnx.layers import Between, Quantize
 from models.frontends.onnx.layout import inverse
@@ -86,8 +87,7 @@ def bounded(module: OnnxModule, batch: int) -> int:
     except RefusalError:
         raise
     except (ValueError, RuntimeError, IndexError, TypeError, OverflowError) as error:  # PyTorch's, of sizes
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise _StepError(f"{at[0][0]}{said}", at[0][1]) from error
+        raise _StepError(f"{at[0][0]}{first_line(error)}", at[0][1]) from error
     finally:
         for hook in hooks:
             hook.remove()

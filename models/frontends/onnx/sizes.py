@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hw.rules import first_line
 from models.frontends.onnx.file import OnnxNode
 from models.frontends.onnx.sites import RefusalError
 
@@ -55,10 +56,7 @@ class SizesEvaluator:
             except RefusalError:
                 raise
             except Exception as error:  # The reference implementation raises whatever NumPy does, and more.
-                said = (str(error).splitlines() or [""])[0][:200]
-                raise RefusalError(
-                    f"{node}: its constant inputs must fit, but: {said or type(error).__name__}"
-                ) from error
+                raise RefusalError(f"{node}: its constant inputs must fit, but: {first_line(error)}") from error
         if found.size > _MOST or found.dtype.kind not in "fiub":
             raise RefusalError(f"{node}: a result must be of at most {_MOST} numbers, not {found.size} {found.dtype}")
         return found.astype(np.float32) if found.dtype.kind == "f" else found

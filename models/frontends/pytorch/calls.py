@@ -14,13 +14,13 @@ from torch import fx, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
+from hw.rules import first_line
 from models.frontends.pytorch.held import kept
 from models.frontends.pytorch.misfits import misfits
 
 __all__ = [
     "answers_of",
     "computes",
-    "first_line",
     "images_for",
     "layout_of",
     "line_of",
@@ -180,8 +180,3 @@ def _own(lines: Iterable[tuple[str, int | str]]) -> str:
         if not any(map(Path(file).is_relative_to, _OTHERS)) and not file.startswith("<")
     ]
     return own[-1] if own else ""
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an exception says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

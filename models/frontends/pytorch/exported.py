@@ -16,8 +16,8 @@ import torch
 from torch import fx, nn
 from torch.export.graph_signature import OutputKind
 
-from hw.rules import check_image
-from models.frontends.pytorch.calls import answers_of, first_line, images_for, line_of, location_of
+from hw.rules import check_image, first_line
+from models.frontends.pytorch.calls import answers_of, images_for, line_of, location_of
 from models.frontends.pytorch.held import attributes, differing, kept
 
 __all__ = [

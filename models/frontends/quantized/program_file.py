@@ -24,7 +24,7 @@ import torch.ao.quantization.fx._decomposed  # registers operators of quantized 
 from torch.export import ExportedProgram
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
-from hw.rules import require, shown
+from hw.rules import first_line, require, shown
 
 __all__ = ["read_program"]
 
@@ -59,23 +59,18 @@ def read_program(path: Path | str) -> ExportedProgram:
             entries = _entries(archive)
         clean = _clean(entries)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: must be a whole file of torch.export.save: {_first(error)}") from error
+        raise ValueError(f"{path}: must be a whole file of torch.export.save: {first_line(error)}") from error
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: must be a whole file of torch.export.save: {type(error).__name__}") from error
     except ValueError as error:
-        raise ValueError(f"{path}: {_first(error)}") from error
+        raise ValueError(f"{path}: {first_line(error)}") from error
     try:
         with _quiet():
             program = torch.export.load(clean)
             _check_sizes(program)
     except Exception as error:  # PyTorch's reader has no type of its own for a damaged file.
-        raise ValueError(f"{path}: must be a whole file of torch.export.save: {_first(error)}") from error
+        raise ValueError(f"{path}: must be a whole file of torch.export.save: {first_line(error)}") from error
     return program
-
-
-def _first(error: Exception) -> str:
-    """The first line of what an exception says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
 
 
 @contextmanager
@@ -138,7 +133,7 @@ def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
     except UnicodeDecodeError as error:
-        raise ValueError(f"must be a whole file of torch.export.save: {_first(error)}") from error
+        raise ValueError(f"must be a whole file of torch.export.save: {first_line(error)}") from error
 
 
 def _record(name: str, payload: dict[str, Any]) -> str:

@@ -62,7 +62,7 @@ def _same_tensor(first: Tensor, second: Tensor) -> bool:
 
 
 def _alike(first: Layer, second: Layer) -> bool:
-    """Whether all is equal but names and how sums are rounded; biases may differ where no product is added to them."""
+    """Whether all is equal but names and how sums are rounded."""
     if type(first) is not type(second) or not _same_tensor(first.output, second.output):
         return False
     names = ("inputs", "clamp", "stride", "pads", "window", "raw", "threshold", "select")

@@ -13,8 +13,8 @@ _TYPES = {np.dtype(np.int8): "INT8", np.dtype(np.int32): "INT32"}
 _ALIGNMENT = 16
 #: Versions of the operators with which they take int8.
 _VERSIONS = {
-    "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 12,
-    "MAX_POOL_2D": 2, "PAD": 2, "RESHAPE": 1,
+    "ADD": 2, "AVERAGE_POOL_2D": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 12, "MAX_POOL_2D": 2,
+    "PAD": 2, "RESHAPE": 1,
 }  # fmt: skip
 
 

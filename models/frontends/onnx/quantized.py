@@ -101,14 +101,14 @@ def _constants(site: Site, numbers: list[int]) -> dict[int, Codes]:
     return {number: site.dequantized(number, 0) for number in numbers if site.name(number) in site.constants}
 
 
-def _biases(site: Site, number: int, source: int, weight: Codes, alpha: float = 1.0) -> dict[int, Codes]:
+def _biases(site: Site, number: int, source: int, weight: Codes) -> dict[int, Codes]:
     """Biases, whose scale is that of input times weights."""
     values = site.constant(number, "biases")
     if values is None:
         return {}
     if values.dtype != np.int32 or values.ndim != 1 or (weight.scale.ndim and len(weight.scale) != len(values)):
         raise site.refuse(f"biases must be INT32, one for each output, not {values.dtype} of {list(values.shape)}")
-    scale = np.asarray(weight.scale * np.float32(site.quantization(source).scale) * np.float32(alpha), np.float32)
+    scale = np.asarray(weight.scale * np.float32(site.quantization(source).scale), np.float32)
     return {number: Codes(values=values, scale=scale, zero_point=np.zeros(scale.shape, np.int32))}
 
 
@@ -137,14 +137,14 @@ def _matmul(site: Site) -> tuple[nn.Module, Coding | None]:
 
 
 def _gemm(site: Site) -> tuple[nn.Module, Coding | None]:
+    site.fixed(alpha=1.0)
     if site.attribute("transB", 0):
         weight = site.dequantized(3, 0)
         if weight.values.ndim != 2:
             raise site.refuse(f"weights must be a matrix, not of sizes {list(weight.values.shape)}")
     else:
         weight = _columns(site, 3).transposed()
-    biases = _biases(site, 6, 1, weight, site.attribute("alpha", 1.0))
-    site.fixed(alpha=1.0)
+    biases = _biases(site, 6, 1, weight)
     return _between(
         site, "Gemm", [0, 3, *biases], 7, {3: weight, **biases}, transB=1, transA=site.attribute("transA", 0)
     )  # fmt: skip

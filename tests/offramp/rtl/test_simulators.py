@@ -94,7 +94,7 @@ class Recorded:
     """A runner that builds a file."""
 
     def build(self, *, build_dir, sources, **_):
-        self.folder = build_dir
+        self.folder, self.make_variables = build_dir, os.environ["MAKEFLAGS"]
         assert all(Path(source.value if hasattr(source, "value") else source).parent == build_dir for source in sources)
         (build_dir / TOP).write_text("built")
 
@@ -143,6 +143,14 @@ def test_a_netlist_of_each_stage_is_made_once_and_has_a_build_of_its_own(recorde
     assert len(set(folders)) == 3
     assert [(folder / f"{TOP}.v").read_text() for folder in folders[:3]] == ["", *(f"cells, {each}" for each in STAGES)]
     assert (0, 0, "synthesis") in said
+
+
+def test_a_netlist_is_compiled_quickly_and_the_rtl_well(recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulators, "netlist_verilog", lambda *_, **__: "cells")
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
+    for netlist, level in ((None, "-O2"), *((stage, "-O0") for stage in STAGES)):
+        build(preset("tiny"), netlist=netlist)
+        assert f" OPT_FAST={level} " in recorded.make_variables
 
 
 def test_without_any_place_for_make_the_build_is_refused(recorded, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 from hw.rules import shown
 
-__all__ = ["LARGEST", "PRESETS", "AcceleratorConfig", "preset"]
+__all__ = ["LARGEST", "MAX_CLASSES", "PRESETS", "AcceleratorConfig", "preset"]
 
 #: Bits of one list memory word: the widest word of a true dual-port ECP5 block RAM.
 LIST_WORD_BITS = 18
@@ -18,6 +18,8 @@ BANKS = 2
 EXCHANGE_ROUND = 4
 #: Least words of list memories that are two block RAMs, and most accumulators whose offsets leave room for marks.
 _SPLIT_WORDS, _SPLIT_ACCUMULATORS = 2048, 64
+#: Logits of a head that an exit unit can keep: their number has the 12 bits of a LaneDescription.
+MAX_CLASSES = 2048
 _DIGITS = 9  # most of a size that is written as text
 
 
@@ -38,6 +40,7 @@ _POWERS = {
     "program_words": (32, 4096),
     "job_queue": (2, 64),
     "output_queue": (2, 64),
+    "classes": (16, MAX_CLASSES),
 }
 _BITS = (20, 32)  # of accumulators
 #: The largest memories that a config may have: sizes by name.
@@ -81,6 +84,8 @@ class AcceleratorConfig:
     loader : int
         32-bit words in a beat of the port through which list memories are refilled during a run (:mod:`hw.rtl.loader`):
         1, 2 or 4; 0: there is none, and all lists of a program must fit.
+    classes : int
+        Logits of a head that the exit unit keeps, a power of two.
     selector : int
         Bits of magnitudes that a scan for the largest activations decides: 1, 2 or 4; 0 without hardware for
         selections.
@@ -106,6 +111,7 @@ class AcceleratorConfig:
     output_queue: int = 16
     loader: int = 0
     selector: int = 0
+    classes: int = 128
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -187,8 +193,11 @@ class AcceleratorConfig:
     def digest(self) -> str:
         """SHA-256 of the sizes, in hex: programs, hosts and bitstreams carry it and can't be mixed."""
         sizes = asdict(self)
+        # Configs have the digests from before there were others.
         if not self.second_bank_words:
-            del sizes["second_bank_words"]  # banks of one size have the digests from before there were others
+            del sizes["second_bank_words"]
+        if self.classes == AcceleratorConfig.classes:
+            del sizes["classes"]
         return hashlib.sha256(json.dumps(sizes, sort_keys=True).encode()).hexdigest()
 
     @property

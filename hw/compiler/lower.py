@@ -11,11 +11,11 @@ import numpy as np
 
 from hw.compiler.steps.geometry import Axis
 from hw.compiler.steps.step import Kernel, Step
+from hw.config import MAX_CLASSES
 from hw.network.layers import DepthwiseConv2D
 from hw.network.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network
 from hw.network.packing import most_packed, pack_columns
 from hw.network.pooling import AveragePool2D, MaxPool2D
-from hw.program.isa import MAX_CLASSES
 from hw.rules import StructureError
 
 __all__ = ["Lowered", "lower"]

@@ -52,6 +52,11 @@ def prove(lowered: Lowered, config: AcceleratorConfig) -> Proven:
     """
     network, steps = lowered.network, lowered.steps
     ranges, zero_points = code_ranges(network.layers), storage_zero_points(network)
+    if network.classes > config.classes:
+        raise MisfitError(
+            f"{network.name}: exit unit keeps {config.classes} logits; this network has {network.classes} classes, "
+            f"{network.classes - config.classes} too many"
+        )
     for step in steps:
         _check_selection(step, config)
         _check_average(step)

@@ -14,7 +14,6 @@ from hw.program.isa_select import MAX_MASKS, Selection, SelectKind, SelectUse
 __all__ = [
     "MARKS",
     "MAX_CHUNKS",
-    "MAX_CLASSES",
     "MAX_LIST_ROWS",
     "MAX_MASKS",
     "NEVER",
@@ -44,8 +43,6 @@ __all__ = [
     "pointer_layout",
 ]
 
-#: Logits that the exit unit keeps.
-MAX_CLASSES = 128
 #: Words of a map that can have a number.
 NUMBERS = 1 << 16
 #: Chunks that a program can have, and rows of list words that a segment of one can have.
@@ -164,7 +161,7 @@ class LaneDescription(Layout):
     channel_base: 9  # first entries in the channel memories, eight channels each
     channels: 12  # accumulators of one position, a multiple of 8
     raw: 1  # deliver accumulators to the exit unit instead
-    classes: 8  # raw: how many of them are logits
+    classes: 12  # raw: how many of them are logits
     slow: 1  # take accumulators in every second cycle only; always so with a residual
     double: 1  # double rounding
     offset: signed(8)  # added after scaling

@@ -22,7 +22,7 @@ from hw.rules import require, shown
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
 
 MAGIC = b"OFFRPROG"
-VERSION = 9
+VERSION = 10
 
 #: What a file describes, and prefixes of its arrays.
 _KEYS = {"config", "config_digest", "network", "commands"}

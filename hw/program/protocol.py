@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
-PROTOCOL_VERSION = 9
+PROTOCOL_VERSION = 10
 
 
 class HostCommand(FieldEnum, bits=8):
@@ -209,10 +209,9 @@ class LayerRecord(Layout):
 class RunResult(Layout):
     """Outcome of a run."""
 
-    label: 8  # class
+    label: 12  # class
     exit: 8  # number of the exit taken
-    early_label: 8  # class found by the exit that the run went on past; 0 if none
-    early_exit: 8  # number of that exit; 0 if none
+    early_label: 12  # class found by the exit that the run went on past; 0 if none
     margin: 32  # between the two largest logits
     cycles: 32  # of the whole run, without host traffic; in constant time, what it was held for included
     out_of_range: 1  # the margin is not within those of the exit's Decision
@@ -220,7 +219,8 @@ class RunResult(Layout):
     passed: 1  # it went on past an exit, audited or in constant time
     differs: 1  # and the head where it ended found another class than that exit
     overrun: 1  # in constant time: it took more cycles than the deadline
-    reserved: 11
+    reserved: 3
+    early_exit: 8  # number of the exit that the run went on past; 0 if none
     tag: 16  # of the run's RunOptions
 
 

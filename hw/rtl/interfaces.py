@@ -10,7 +10,6 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.isa import MAX_CLASSES
 from hw.rtl.records import PAIR, PLACE, TALLY_BITS, Order, WordWrite, job_layout
 from hw.rtl.structs import Decision, LaneDescription, Residual, RunFlags, RunOptions, RunResult, Target
 
@@ -241,7 +240,7 @@ class LogitRead(wiring.Signature):
     """
 
     def __init__(self, config: AcceleratorConfig):
-        super().__init__({"address": Out(range(MAX_CLASSES)), "logit": In(signed(config.accumulator_bits))})
+        super().__init__({"address": Out(range(config.classes)), "logit": In(signed(config.accumulator_bits))})
 
 
 class HeadLogits(wiring.Signature):
@@ -249,7 +248,7 @@ class HeadLogits(wiring.Signature):
 
     Members
     -------
-    raw : Out(1), classes : Out(8)
+    raw : Out(1), classes : Out
         Of the layer: whether it is a head, and how many of its values are logits, at least 2; what follows them is
         ignored. Stable from ``start`` until the layer is done.
     logits : Out(stream of signed accumulators), always ready
@@ -258,7 +257,9 @@ class HeadLogits(wiring.Signature):
 
     def __init__(self, config: AcceleratorConfig):
         logits = stream.Signature(signed(config.accumulator_bits), always_ready=True)
-        super().__init__({"raw": Out(1), "classes": Out(8), "logits": Out(logits)})
+        super().__init__(
+            {"raw": Out(1), "classes": Out(LaneDescription.as_shape()["classes"].shape), "logits": Out(logits)}
+        )
 
 
 class HeadResult(wiring.Signature):
@@ -266,13 +267,13 @@ class HeadResult(wiring.Signature):
 
     Members
     -------
-    label : Out(8), margin : Out(32)
+    label : Out, margin : Out(32)
         The largest logit's class, the first of equals, and its lead over the next; from three cycles behind the last
         logit until the next head's first.
     """
 
     def __init__(self):
-        super().__init__({"label": Out(8), "margin": Out(32)})
+        super().__init__({"label": Out(RunResult.as_shape()["label"].shape), "margin": Out(32)})
 
 
 class ExitControl(wiring.Signature):

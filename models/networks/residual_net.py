@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from hw.program.isa import MAX_CLASSES
+from hw.config import MAX_CLASSES
 from hw.rules import integer, shown
 from hw.typed import call
 

@@ -227,8 +227,8 @@ def import_(
     request: "ModelRequest",
 ) -> None:
     """Read a model of any kind into an integer network, checked against its source, and write that."""
+    from hw.config import MAX_CLASSES
     from hw.network.network_file import NetworkFile, save
-    from hw.program.isa import MAX_CLASSES
     from offramp.files import inspect
     from offramp.report.tables.contents import contents
 

@@ -24,6 +24,7 @@ OTHER = {
     "output_queue": 8,
     "loader": 1,
     "selector": 2,
+    "classes": 1024,
 }
 RANGES = {
     "cores": (1, 8),

@@ -10,7 +10,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.numerics import Rounding, clamp, requantize
 from hw.program.check.memory_state import Memories, walk_order
 from hw.program.instructions import CoreLayer, SourceFields, TargetFields
-from hw.program.isa import MAX_CLASSES, NUMBERS, PARTS, Row
+from hw.program.isa import NUMBERS, PARTS, Row
 from hw.program.list_memory import marks_of, unpack_entries, unpack_parts, unpack_pointers, unpack_split_entries
 from hw.rules import require
 
@@ -81,8 +81,8 @@ def check_core(
     fed, filled = _fed(where, core, _lists_of(used, source, config), lists, filled, config)
     if lane.raw:
         require(
-            2 <= lane.classes <= min(MAX_CLASSES, channels),
-            f"{where}: a head must have 2 to {min(MAX_CLASSES, channels)} classes, not {lane.classes}",
+            2 <= lane.classes <= min(config.classes, channels),
+            f"{where}: a head must have 2 to {min(config.classes, channels)} classes, not {lane.classes}",
         )
         require(outputs == channels and not residual.enable, f"{where}: a head must be one position without residual")
     active = (fed | (_unfed(core, k, images) != 0)).reshape(-1, WORD_CHANNELS)

@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.network.exits import draws
-from hw.program.isa import MAX_CLASSES
 from hw.rtl.interfaces import HeadLogits, HeadResult, LogitRead
+from hw.rtl.verilog_platform import memory_attributes
 
 __all__ = ["ExitUnit", "draw"]
 
@@ -33,7 +33,7 @@ class ExitUnit(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig):
-        self._shape = signed(config.accumulator_bits)
+        self._shape, self._classes = signed(config.accumulator_bits), config.classes
         super().__init__(
             {
                 "start": In(1),
@@ -45,12 +45,12 @@ class ExitUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        shape, logit = self._shape, self.head.logits
+        shape, classes, logit = self._shape, self._classes, self.head.logits
         m.submodules.logits = logits = memory.Memory(
-            shape=shape, depth=MAX_CLASSES, init=[], attrs={"ram_style": "distributed"}
+            shape=shape, depth=classes, init=[], attrs=memory_attributes(classes)
         )
         write, read = logits.write_port(), logits.read_port()
-        index = Signal(8)
+        index = Signal(range(classes))
         # Of the logit that comes: what would have to be computed of its index, in registers.
         first, second, counts = Signal(), Signal(), Signal()
         m.d.comb += [

@@ -4,7 +4,6 @@ from amaranth import Mux, Signal
 from amaranth.lib import data
 
 from hw.config import WORD_CHANNELS
-from hw.program.isa import MAX_CLASSES
 from hw.program.protocol import memory_depths
 from hw.rtl.structs import (
     CommandHeader,
@@ -143,7 +142,7 @@ class MemoryAccess:
                 with m.Case(*alike):
                     m.d.sync += command.readable.eq(words * (WORD_CHANNELS // 2))
             with m.Case(Memory.LOGITS.value):
-                m.d.sync += command.readable.eq(MAX_CLASSES)
+                m.d.sync += command.readable.eq(config.classes)
         holders = Signal(range(config.cores + 1))
         m.d.sync += [
             command.end.eq(Mux(header.command == HostCommand.WRITE, command.writable, command.readable)),

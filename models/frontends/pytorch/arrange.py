@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from hw.program.isa import MAX_CLASSES
+from hw.config import MAX_CLASSES
 from models.frontends.pytorch.steps import Graph, GraphStep
 
 __all__ = ["arranged", "exit_problems"]

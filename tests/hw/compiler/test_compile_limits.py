@@ -8,7 +8,7 @@ from hw.compiler import attempts
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import INPUT, Network
-from hw.rules import MisfitError, ShortageError
+from hw.rules import MisfitError, ShortageError, StructureError
 from tests.hw.changes import Changes
 from tests.hw.compiler.test_compile import ROOMY, conv_network, refused
 from tests.hw.equality import assert_equals_golden
@@ -17,8 +17,12 @@ from tests.random_networks import NetworkMaker, random_codes, two_blocks, wide_n
 
 def test_too_many_classes_are_refused():
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
+    maker.head(INPUT, 2049)
+    refused(maker.network("net"), ROOMY, r"net: classes must be from 2 to 2048, not 2049", StructureError)
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
     maker.head(INPUT, 129)
-    refused(maker.network("net"), ROOMY, r"net: classes must be from 2 to 128, not 129")
+    message = r"net: exit unit keeps 128 logits; this network has 129 classes, 1 too many"
+    refused(maker.network("net"), ROOMY, message, MisfitError)
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
     maker.head(INPUT, 64)
     network = maker.network("net")

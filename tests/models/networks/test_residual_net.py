@@ -46,7 +46,7 @@ def test_architecture_survives_json():
     [
         ({"shape": (3, 8, 1)}, r"shape must be .* of 4 to 255 rows and columns .*, not \(3, 8, 1\)"),
         ({"shape": (8, 8)}, "shape must be"),
-        ({"classes": 1}, "classes must be a whole number from 2 to 128, not 1"),
+        ({"classes": 1}, "classes must be a whole number from 2 to 2048, not 1"),
         ({"widths": (4, 0)}, r"widths must be 2 whole numbers from 1 to 4088, not \(4, 0\)"),
         ({"branch_width": -1}, "branch_width must be a whole number from 0 to 4088, not -1"),
         ({"stem_stride": 3, "shape": (32, 32, 1)}, "stem_stride must be a whole number from 1 to 2, not 3"),

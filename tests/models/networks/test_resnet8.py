@@ -215,7 +215,7 @@ def test_weight_files_with_other_arrays(tmp_path, name, array, expected):
     ("change", "message"),
     [
         ({"shape": (3, 8, 1)}, r"shape must be .* of 4 to 255 rows and columns .*, not \(3, 8, 1\)"),
-        ({"classes": 1}, "classes must be a whole number from 2 to 128, not 1"),
+        ({"classes": 1}, "classes must be a whole number from 2 to 2048, not 1"),
         ({"widths": (4, 4)}, "widths must be 3 whole numbers from 1 to 4088"),
         ({"exits": (2, 1)}, r"exits must be among 1 and 2, ascending, not \(2, 1\)"),
         ({"exits": (1,), "exit_widths": ()}, "exit_widths must be 1 whole number from 0 to 4088, not"),

@@ -131,22 +131,22 @@ def test_a_refusal_is_explained(small, tmp_path, monkeypatch, capsys):
 
 def test_no_larger_config_is_looked_for_where_none_helps(tmp_path, monkeypatch, capsys):
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
-    maker.head(INPUT, 129)
+    maker.head(INPUT, 2049)
     file = tmp_path / "many.off"
     save(file, NetworkFile(network=maker.network("net"), origin="a test", activity={}))
     said = refused(monkeypatch, capsys, "compile", file, "--out", tmp_path)
-    expected = "net: classes must be from 2 to 128, not 129; that holds for every config: change the network"
+    expected = "net: classes must be from 2 to 2048, not 2049; that holds for every config: change the network"
     assert said == expected
     assert refused(monkeypatch, capsys, "bench", file) == f"base-85f: {expected}"
 
 
 def test_an_import_says_that_no_config_runs_so_many_classes(tmp_path):
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
-    maker.head(INPUT, 129)
+    maker.head(INPUT, 2049)
     file = tmp_path / "many.off"
     save(file, NetworkFile(network=maker.network("net"), origin="a test", activity={}))
     text, code = run("import", file, "-o", tmp_path / "out.off", "--json", tmp_path / "i.json")
-    note = "no config runs it: classes must be from 2 to 128, not 129"
+    note = "no config runs it: classes must be from 2 to 2048, not 2049"
     assert code == 0
     assert json.loads((tmp_path / "i.json").read_text())["notes"] == [note]
     assert f"note     {note}\n" in text

@@ -61,8 +61,8 @@ def test_a_refusal_says_what_a_loader_needs(monkeypatch):
 @pytest.mark.parametrize("config", [None, "single"])
 def test_what_no_config_runs_is_refused_at_once_as_that(config):
     maker, said = NetworkMaker(np.random.default_rng(0), (2, 2, 1)), []
-    maker.head(INPUT, 129)
-    message = "net: classes must be from 2 to 128, not 129; that holds for every config: change the network"
+    maker.head(INPUT, 2049)
+    message = "net: classes must be from 2 to 2048, not 2049; that holds for every config: change the network"
     with pytest.raises(StructureError, match=f"^{message}$"):
         program_of(Model(network=maker.network("net"), origin="a test"), config, lambda *step: said.append(step))
     assert not said

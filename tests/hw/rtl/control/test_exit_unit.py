@@ -3,12 +3,11 @@ import pytest
 
 from hw.config import AcceleratorConfig
 from hw.numerics import top2
-from hw.program.isa import MAX_CLASSES
 from hw.rtl.control.exit_unit import ExitUnit
 from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig(pes=2)
-WIDEST = CONFIG.replace(accumulator_bits=32)
+WIDEST = CONFIG.replace(accumulator_bits=32, classes=1024)
 
 
 def extremes(config):
@@ -73,7 +72,7 @@ def bench(rng, config, heads):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_class_and_margin_equal_top2(tmp_path, seed, config):
     def build(rng):
-        counts = [2, 3, 10, MAX_CLASSES, *(rng.randint(2, MAX_CLASSES) for _ in range(12))]
+        counts = [2, 3, 10, config.classes, *(rng.randint(2, config.classes) for _ in range(12))]
         return bench(rng, config, [(random_logits(rng, config, classes), rng.randrange(3)) for classes in counts])
 
     simulate(build, seed=seed, folder=tmp_path)

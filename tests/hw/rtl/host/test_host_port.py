@@ -1,7 +1,6 @@
 import pytest
 
 from hw.program.bits import encode
-from hw.program.isa import MAX_CLASSES
 from hw.program.protocol import (
     PROTOCOL_VERSION,
     ErrorCode,
@@ -49,8 +48,8 @@ def test_load_run_and_read(tmp_path, seed):
                 payload = [place(first, core), count]
                 exchanges.append((command(HostCommand.READ, memory, payload), reply(Reply.DATA, payload=words)))
         exchanges.append((command(HostCommand.RESUME), RESULT))
-        words = [logit(n) & 0xFFFF_FFFF for n in range(MAX_CLASSES)]
-        exchanges.append((command(HostCommand.READ, Memory.LOGITS, [0, MAX_CLASSES]), reply(Reply.DATA, payload=words)))
+        words = [logit(n) & 0xFFFF_FFFF for n in range(CONFIG.classes)]
+        exchanges.append((command(HostCommand.READ, Memory.LOGITS, [0, CONFIG.classes]), reply(Reply.DATA, payload=words)))
         events = ["prepare", ("switch", 0), "run", "run", "run", "resume"]
         return bench(rng, exchanges, loads=loads, events=events, images=images)
 

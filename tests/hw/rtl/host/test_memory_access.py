@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import pytest
 
-from hw.program.isa import MAX_CLASSES
 from hw.program.protocol import (
     ErrorCode,
     HostCommand,
@@ -52,7 +51,7 @@ def unreadable(memory, depth):
     yield [place(0, 0, reserved=128), 1]
 
 
-READABLE = {Memory.ACTIVATIONS_0: PAIRS[0], Memory.ACTIVATIONS_1: PAIRS[1], Memory.LOGITS: MAX_CLASSES}
+READABLE = {Memory.ACTIVATIONS_0: PAIRS[0], Memory.ACTIVATIONS_1: PAIRS[1], Memory.LOGITS: CONFIG.classes}
 BEGIN = (command(HostCommand.BEGIN), [])
 
 
@@ -119,7 +118,7 @@ def test_memories_are_read_to_their_last_word(tmp_path):
                     words = [low & 0xFFFF | (high & 0xFFFF) << 16 for low, high in values]
                     payload = [place(first, core), last - first]
                     exchanges.append((command(HostCommand.READ, memory, payload), reply(Reply.DATA, payload=words)))
-        for first, last in ((0, 5), (MAX_CLASSES - 2, MAX_CLASSES), (7, 7)):
+        for first, last in ((0, 5), (CONFIG.classes - 2, CONFIG.classes), (7, 7)):
             words = [logit(n) & 0xFFFF_FFFF for n in range(first, last)]
             payload = [place(first), last - first]
             exchanges.append((command(HostCommand.READ, Memory.LOGITS, payload), reply(Reply.DATA, payload=words)))

@@ -67,12 +67,12 @@ def test_exits_come_as_early_as_they_can_and_what_is_dead_not_at_all():
     ("steps", "exits", "message"),
     [
         ([head("o", "input")], ("o", "o"), "^o: an exit must have logits of its own, not those of another exit$"),
-        ([head("o", "input", 1)], ("o",), "^o: classes must be from 2 to 128, not 1$"),
-        ([head("o", "input", 129)], ("o",), "^o: classes must be from 2 to 128, not 129$"),
+        ([head("o", "input", 1)], ("o",), "^o: classes must be from 2 to 2048, not 1$"),
+        ([head("o", "input", 2049)], ("o",), "^o: classes must be from 2 to 2048, not 2049$"),
         (
-            [head("o", "input"), head("p", "input", 129)],
+            [head("o", "input"), head("p", "input", 2049)],
             ("o", "p"),
-            r"^p: classes .* not 129; o, p: exits must have equal numbers of classes, not \[3, 129\]$",
+            r"^p: classes .* not 2049; o, p: exits must have equal numbers of classes, not \[3, 2049\]$",
         ),
         ([head("o", "input"), head("p", "o")], ("o", "p"), "^p: the logits of o must be read by nothing"),
     ],

@@ -151,9 +151,9 @@ def test_operators_of_a_users_own_are_each_listed_with_their_lines():
 
 def test_exits_are_looked_at_beside_refused_operators():
     net = Body(nn.Sigmoid())
-    net.linear = nn.Linear(4, 129)
+    net.linear = nn.Linear(4, 2049)
     reasons, _ = refusal(net)
-    classes = "linear: classes must be from 2 to 128, not 129"
+    classes = "linear: classes must be from 2 to 2048, not 2049"
     assert re.search(rf"^between: [^;]* not sigmoid of Sigmoid; {classes}$", reasons)
 
 

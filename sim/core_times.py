@@ -15,6 +15,7 @@ from hw.weight_source import PROMPT, WeightSource
 from sim.kernel import CAUSES
 from sim.plan import Plan, TimedLayer
 from sim.simulate import active_inputs, simulate
+from sim.timing import BEGIN
 
 __all__ = ["CoreTimes", "core_times"]
 
@@ -91,7 +92,7 @@ def core_times(
         _, _, _, taken, spent = plan.times_of(layer, active, ends > 0, held)
         for index, core in enumerate(layer.working[:, 0].tolist()):
             times = [int(plan.times_of(part, active, ends > 0, held)[0][0]) for part in _first_rows(layer, index)]
-            last = int(begin[0]) - layer.latency
+            last = int(begin[0]) + BEGIN - layer.latency
             found.append(
                 CoreTimes(
                     layer=timing.layer_names[number],
@@ -99,7 +100,7 @@ def core_times(
                     begin=int(begin[0]),
                     end=int(begin[0]) + times[-1],
                     rows=tuple(last + time for time in times),
-                    pe_ends=tuple((begin[0] + times[-1] - spent[0, core, _BARRIER]).tolist()),
+                    pe_ends=tuple((begin[0] + BEGIN + times[-1] - spent[0, core, _BARRIER]).tolist()),
                     pe_jobs=tuple(taken[0, core].tolist()),
                     pe_spent={cause: tuple(spent[0, core, n].tolist()) for n, cause in enumerate(CAUSES)},
                 )

@@ -1,6 +1,6 @@
 """The recurrence over one layer's jobs, compiled. It evaluates queues instead of stepping cycles.
 
-Time 0 is the cycle in which the layer starts, in all cores together. Every unit serves in order, so the time of each
+Time 0 is the cycle in which the units start, in all cores together. Every unit serves in order, so the time of each
 event is the maximum of what it waits for:
 
 * an issue slot of the dispatcher: one cycle after the one before; a job also after a place is free in every queue it
@@ -264,7 +264,7 @@ def layer_cycles(
     slow : bool
         Lanes take values in every second cycle only.
     latency : int
-        Cycles from the lanes' last step to the end of the core's work.
+        Cycles from the lanes' last step to the end of the core's work, and from the layer's start to that of the units.
     held : int64 array (images, chunks), or None
         Of each chunk that may be written: what to add to the offsets of its rows for when they hold dispatchers. None
         if there is none: Numba then compiles the loops without looking for writes.

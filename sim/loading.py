@@ -13,7 +13,7 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.program.chunks import ListChunk
 from hw.weight_source import WeightSource
-from sim.timing import END_OF_TIME, REQUEST_CYCLES, WRITE_CYCLES
+from sim.timing import BEGIN, END_OF_TIME, REQUEST_CYCLES, WRITE_CYCLES
 
 __all__ = ["LoadedRows", "Loading"]
 
@@ -95,9 +95,9 @@ class Loading:
     def held(self, now: np.ndarray) -> np.ndarray:
         """What to add to a list row's offset (:class:`LoadedRows`) for the time at which it holds dispatchers.
 
-        Counted from the start of a layer, up to which so many cycles have passed: int64 array (images, chunks asked
-        for).
+        Counted from the start of a layer's units; up to that of the layer so many cycles have passed: int64 array
+        (images, chunks asked for).
         """
         # The layer starts in the last of these cycles; dispatchers stand still in the one before the write.
-        held: np.ndarray = self._first[:, : self._known] - (now[:, None] - 1) + WRITE_CYCLES - 1
+        held: np.ndarray = self._first[:, : self._known] - (now[:, None] - 1) - BEGIN + WRITE_CYCLES - 1
         return np.ascontiguousarray(held)

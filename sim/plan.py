@@ -16,6 +16,7 @@ from sim.kernel import CAUSES, layer_cycles
 from sim.loading import LoadedRows, Loading
 from sim.skipped import Skipped, SplitLists, split_lists
 from sim.timing import (
+    BEGIN,
     DECISION_CYCLES,
     DESCRIPTION_CYCLES,
     FETCH_CYCLES,
@@ -95,7 +96,7 @@ def _timed(
         counts=_split_counts(program.config, split) if split else _counts(program.config, instruction, lists),
         slow=slow,
         chunks=instruction.chunks,
-        latency=latency + 1 + flush_cycles(program.config, everywhere),
+        latency=BEGIN + latency + 1 + flush_cycles(program.config, everywhere),
         skipped=tuple(each for core in split.values() for each in core.skipped),
     )
 

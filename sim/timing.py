@@ -5,6 +5,7 @@ import numpy as np
 from hw.config import AcceleratorConfig
 
 __all__ = [
+    "BEGIN",
     "BETWEEN_RUNS",
     "DECISION_CYCLES",
     "DESCRIPTION_CYCLES",
@@ -31,7 +32,9 @@ __all__ = [
 
 #: Later than anything.
 END_OF_TIME = np.int64(1) << 60
-#: From the start of a layer to the push stage of the first issue slot.
+#: From the start of a layer to that of the units in all cores.
+BEGIN = 1
+#: From that to the push stage of the first issue slot.
 FIRST_PUSH = 11
 #: Cycles before it in which the dispatcher, if held, comes later to that.
 LEAD = 7

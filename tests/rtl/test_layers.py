@@ -71,9 +71,17 @@ def packed_network(seed: int) -> Network:
     return network
 
 
+def many_classes_network(seed: int) -> Network:
+    """More classes than most designs have logits."""
+    maker = NetworkMaker(np.random.default_rng(seed), (2, 3, 1))
+    maker.head(maker.conv(INPUT, 5, (2, 3)), 240)
+    return maker.network(f"classes{seed}")
+
+
 def quick_programs() -> list[tuple[Program, np.ndarray]]:
-    """Random programs for the quick design, with images; some of them odd, some of packed images."""
-    return fitting(QUICK, 402, 4) + fitting(QUICK, 40, 2, odd_network) + fitting(QUICK, 1, 3, packed_network)
+    """Random programs for the quick design, with images; some odd, some of packed images, one of many classes."""
+    makers = {random_network: (402, 4), odd_network: (40, 2), packed_network: (1, 3), many_classes_network: (1, 1)}
+    return [work for make, (seed, count) in makers.items() for work in fitting(QUICK, seed, count, make)]
 
 
 def check(work: list[tuple[Program, np.ndarray]], **options) -> None:

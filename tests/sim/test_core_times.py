@@ -4,6 +4,7 @@ import pytest
 from hw.compiler.compile import compile_network
 from sim import WeightSource, core_times, simulate
 from sim.plan import Plan
+from sim.timing import BEGIN
 from tests.sim.test_simulate import CONFIG, network, several
 
 
@@ -26,7 +27,7 @@ def test_cores_take_as_long_as_the_layers(cores, pes, lanes):
             assert max(each.end for each in own) == end
             for each in own:
                 assert (np.diff(each.rows) > 0).all()
-                assert each.begin < each.rows[0] <= each.rows[-1] == each.end - layer.latency
+                assert each.begin < each.rows[0] <= each.rows[-1] == each.end - layer.latency + BEGIN
 
 
 def test_lists_that_come_during_the_run_delay_the_cores_as_they_do_the_layers():
@@ -68,7 +69,7 @@ def test_pes_do_together_what_the_layers_say(cores, pes, source):
             for pe, (end, jobs) in enumerate(zip(each.pe_ends, each.pe_jobs, strict=True)):
                 spent = {cause: counts[pe] for cause, counts in each.pe_spent.items()}
                 assert sum(spent.values()) == cycles
-                assert end == each.begin + cycles - spent["cores"] - spent["barrier"] <= each.end
+                assert end == each.begin + BEGIN + cycles - spent["cores"] - spent["barrier"] <= each.end
                 assert (jobs > 0) == (spent["products"] > 0)
                 assert jobs <= spent["products"]
         assert sum(max(each.pe_jobs) for each in own) <= timing.jobs[0, number]

@@ -46,8 +46,8 @@ def test_rows_are_written_some_beats_behind_the_first():
 def test_chunks_that_wait_for_no_layer_come_one_after_the_other():
     assert (REQUEST_CYCLES, WRITE_CYCLES) == (5, 3)
     loading = Loading(CHUNKS, SOURCE, 2)
-    # The layer's first cycle is number ``now - 1``; the write, 3 cycles behind the beat, holds the cycle before it.
-    assert loading.held(now(1, 101)).tolist() == [[FIRST + 2, SECOND + 2], [FIRST - 98, SECOND - 98]]
+    # The units' first cycle is number ``now``; the write, 3 cycles behind the beat, holds the cycle before it.
+    assert loading.held(now(1, 101)).tolist() == [[FIRST + 1, SECOND + 1], [FIRST - 99, SECOND - 99]]
 
 
 def test_a_chunk_waits_for_its_layers_and_for_the_bus():
@@ -55,17 +55,17 @@ def test_a_chunk_waits_for_its_layers_and_for_the_bus():
     loading.ended(1, now(20, 60, 300))
     # Asked for in cycle 20, 60 or 300; the second chunk's last beat goes first.
     third = [END + 3, 60 + 10, 300 + 10]
-    assert (loading.held(now(1, 1, 1))[:, 2] - 2).tolist() == third
+    assert (loading.held(now(1, 1, 1))[:, 2] - 1).tolist() == third
     # Behind two layers: five cycles after the request before at least, and a beat behind its last, three beats later.
     loading.ended(2, now(22, 90, 301))
-    assert (loading.held(now(1, 1, 1))[:, 3] - 2).tolist() == [third[0] + 12, 100, 310 + 12]
+    assert (loading.held(now(1, 1, 1))[:, 3] - 1).tolist() == [third[0] + 12, 100, 310 + 12]
 
 
 def test_requests_are_cycles_apart():
     one = [ListChunk(address=n, beats=1, after=1, segments=()) for n in range(3)]
     loading = Loading(one, WeightSource(latency=1, cycles_per_beat=1), 1)
     loading.ended(1, now(50))
-    assert (loading.held(now(1)) - 2).tolist() == [[51, 56, 61]]
+    assert (loading.held(now(1)) - 1).tolist() == [[51, 56, 61]]
 
 
 def test_nothing_is_asked_for_before_its_layers_have_ended():

@@ -11,6 +11,7 @@ from hw.program.list_memory import unpack_pointers
 from hw.program.program import Program
 from sim.plan import Plan
 from sim.timing import (
+    BEGIN,
     DECISION_CYCLES,
     DESCRIPTION_CYCLES,
     FETCH_CYCLES,
@@ -81,7 +82,7 @@ def test_latency_is_that_of_what_the_lanes_do(program, plan):
     for instruction in program.decoded.layers:
         core = instruction.cores[0]
         own = RESIDUAL_LATENCY if core.residual.enable else LANE_LATENCY
-        wanted.append((RAW_LATENCY + CONFIG.lanes - 1 if core.lane.raw else own) + 1 + flush)
+        wanted.append((RAW_LATENCY + CONFIG.lanes - 1 if core.lane.raw else own) + 1 + flush + BEGIN)
     assert [layer.latency for layer in plan.layers] == wanted
     assert len(set(wanted)) == 3
 

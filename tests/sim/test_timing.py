@@ -15,6 +15,7 @@ from hw.rtl.loader import Loader
 from sim import timing
 
 CONSTANTS = {
+    "BEGIN": Core.BEGIN,
     "FIRST_PUSH": Dispatcher.FIRST_SLOT + Dispatcher.LATENCY,
     "OUTPUT_LATENCY": ProcessingElement.LATENCY,
     "LANE_LATENCY": Lane.LATENCY,
@@ -44,7 +45,7 @@ def test_simulator_and_hardware_state_the_same_latency(name):
 
 def shortest_layer(config):
     """One position of one word, nothing in it, one dump: whatever a layer does, it does this."""
-    dump = timing.FIRST_PUSH + 2  # behind the row and the word
+    dump = timing.BEGIN + timing.FIRST_PUSH + 2  # behind the row and the word
     first_entry = dump + 2
     last_step = first_entry + timing.OUTPUT_LATENCY + WORD_CHANNELS // config.lanes - 1
     return last_step + min(timing.RAW_LATENCY, timing.LANE_LATENCY) + 1 + timing.flush_cycles(config, False)

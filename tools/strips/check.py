@@ -7,7 +7,7 @@ import numpy as np
 from hw.compiler.compile import Compilation
 from hw.program.program import Program
 from sim.simulate import Simulation
-from sim.timing import DECISION_CYCLES, flush_cycles
+from sim.timing import BEGIN, DECISION_CYCLES, flush_cycles
 from tools.strips.cut import cut_network
 from tools.strips.machine import Machine
 from tools.strips.placement import Bench
@@ -38,7 +38,7 @@ def compared(
     latency = STRIP_FIELDS.index("latency")
     for row, strip in zip(work.table[1:], work.strips, strict=True):
         everywhere = bool(program.decoded.layers[strip.layer].cores[0].target.everywhere)
-        row[latency] += flush_cycles(config, everywhere) - flush_cycles(config, True)
+        row[latency] += BEGIN + flush_cycles(config, everywhere) - flush_cycles(config, True)
     bench = Bench(work, Machine.of(config))
     cores = np.array([strip.task.tile.core for strip in work.strips])
     times = bench.time(bench.start(cores), slice(None), barrier=True)

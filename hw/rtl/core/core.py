@@ -66,6 +66,9 @@ class Core(wiring.Component):
     :func:`hw.rtl.verilog_platform.promote`: over clock networks, on boards that have such.
     """
 
+    #: Cycles from ``control.start`` to that of the core's units.
+    BEGIN = 1
+
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         row = {"row": In(stream.Signature(list_row(config), always_ready=True))} if config.loader else {}
@@ -109,11 +112,13 @@ class Core(wiring.Component):
         scanner = Scanner(config) if config.selector else None
         layer, image_window = self._layer_memory(m, load, loads, dispatcher, scanner)
 
-        start = Signal()
+        # Registered: it comes from far away and goes to all units.
+        start, begin = Signal(), Signal()
         m.d.comb += start.eq(self.control.start & layer.enable)
+        m.d.sync += begin.eq(start)
         self._finish(m, start, lanes.layer.done)
 
-        self._connect_dispatcher(m, start, layer, dispatcher, scanner, activations)
+        self._connect_dispatcher(m, begin, layer, dispatcher, scanner, activations)
         self._processing_elements(m, load, loads, layer, dispatcher, lanes)
 
         # Lanes: channel memories, residual operand.
@@ -121,7 +126,7 @@ class Core(wiring.Component):
             lanes.layer.fields.eq(layer.lane),
             lanes.layer.residual.eq(layer.residual),
             lanes.layer.target.eq(layer.target),
-            lanes.layer.start.eq(start),
+            lanes.layer.start.eq(begin),
             activations.other_address.eq(lanes.residual_address),
             lanes.operand.eq(activations.other),
             self.head.raw.eq(layer.lane.raw),
@@ -135,7 +140,7 @@ class Core(wiring.Component):
         # Words out, words in.
         m.d.comb += [
             packer.target.eq(layer.target),
-            packer.start.eq(start),
+            packer.start.eq(begin),
             activations.window.eq(layer.window),
             activations.image_window.eq(image_window),
             self.everywhere.eq(layer.target.everywhere),
@@ -157,7 +162,7 @@ class Core(wiring.Component):
             m.d.sync += loads[number].eq(self.load.valid & (word.core == self.number) & (word.memory == number))
         return loads
 
-    def _connect_dispatcher(self, m, start, layer, dispatcher, scanner, activations):
+    def _connect_dispatcher(self, m, begin, layer, dispatcher, scanner, activations):
         """Its words come from the bank's one read port, which the scanner has in selections, the host while idle."""
         bank, pair = Signal(), self.read.address[:2]
         next_bank = Mux(self.state.done, self.read.bank, layer.source.bank)
@@ -169,7 +174,7 @@ class Core(wiring.Component):
         m.d.sync += bank.eq(next_bank)
         m.d.comb += [
             dispatcher.source.eq(layer.source),
-            dispatcher.start.eq(start),
+            dispatcher.start.eq(begin),
             activations.bank.eq(bank),
             activations.address.eq(word_address),
             dispatcher.words.data.eq(activations.word),

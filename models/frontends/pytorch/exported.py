@@ -7,6 +7,7 @@ graph, too, from the parameters as they are now.
 
 import copy
 import io
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -318,7 +319,9 @@ def _plain(program: torch.export.ExportedProgram) -> torch.export.ExportedProgra
     if not composed and not any(map(_writes, program.graph.nodes)):
         return program
     known = torch.export.default_decompositions() if composed else {}
-    return program.run_decompositions({target: known[target] for target in composed if target in known})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, of what it does itself
+        return program.run_decompositions({target: known[target] for target in composed if target in known})
 
 
 def _writes(node: fx.Node) -> bool:

@@ -3,10 +3,10 @@ import re
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from models.frontends.pytorch.calls import line_of, undisturbed
-from models.frontends.pytorch.exported import export, images_taken
+from models.frontends.pytorch.exported import export, functional, images_taken
 from models.frontends.pytorch.graph import lower
 from tests.models.frontends.nets import Body, Call, checked
 
@@ -126,7 +126,7 @@ def resized(net, _):
         (lambda net, x: net.weight.data.add_(1), "between.weight"),
         (replaced, "between.weight"),
         (resized, "between.calls"),
-        (lambda net, x: functional.batch_norm(x, net.mean, net.var, training=True), "between.mean, between.var"),
+        (lambda net, x: F.batch_norm(x, net.mean, net.var, training=True), "between.mean, between.var"),
     ],
 )
 def test_what_a_call_changes_unseen_by_the_graph(change, what):
@@ -220,6 +220,13 @@ def test_other_names_of_operators_become_the_usual_ones_with_the_lines_they_stan
     ]
     assert all(line_of(node).startswith("nets.py:") for node in found.nodes[1:6])
     assert {found.module(node)[0] for node in found.nodes[1:6]} == {"between"}
+
+
+@pytest.mark.parametrize("function", [lambda x: torch.concat([x, x], 1), lambda x: x.clone().relu_()])
+def test_a_program_is_made_functional_without_warnings(function):
+    """PyTorch's own decompositions use what it has deprecated."""
+    program = functional(torch.export.export(Call(function), (torch.zeros(1, 2, 3, 3),)))
+    assert {str(node.target) for node in program.graph.nodes} & {"aten.cat.default", "aten.relu.default"}
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (1, 3, 0, 4)])

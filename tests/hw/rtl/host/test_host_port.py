@@ -49,7 +49,9 @@ def test_load_run_and_read(tmp_path, seed):
                 exchanges.append((command(HostCommand.READ, memory, payload), reply(Reply.DATA, payload=words)))
         exchanges.append((command(HostCommand.RESUME), RESULT))
         words = [logit(n) & 0xFFFF_FFFF for n in range(CONFIG.classes)]
-        exchanges.append((command(HostCommand.READ, Memory.LOGITS, [0, CONFIG.classes]), reply(Reply.DATA, payload=words)))
+        exchanges.append(
+            (command(HostCommand.READ, Memory.LOGITS, [0, CONFIG.classes]), reply(Reply.DATA, payload=words))
+        )
         events = ["prepare", ("switch", 0), "run", "run", "run", "resume"]
         return bench(rng, exchanges, loads=loads, events=events, images=images)
 

@@ -1,16 +1,18 @@
 """Searches for the cheapest choice of partitions: descends, and finds anew only what a change has an influence on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
 from hw.compiler.search.estimate import Estimate
+from hw.compiler.search.reading import Reading, Rows
 from hw.config import AcceleratorConfig
 
-__all__ = ["Choice", "Costs", "Held", "Search", "streamed_cycles"]
+__all__ = ["Choice", "Costs", "Held", "Search"]
 
 #: A choice: for each step, the number of one of its options.
 Choice = tuple[int, ...]
@@ -102,6 +104,27 @@ class _Move:
     places: tuple[int, ...]
 
 
+class _Change(NamedTuple):
+    """Other options of some layers.
+
+    Attributes
+    ----------
+    move : _Move
+    options, before : sequence of int
+        Of its layers, with the change and without.
+    load : int
+        Cycles that reading all lists takes then, one after the other.
+    lacking : int
+        Words by which list memories are too small for the commands' lists then, where they are read during the run.
+    """
+
+    move: _Move
+    options: Sequence[int]
+    before: Sequence[int]
+    load: int
+    lacking: int
+
+
 class Search:
     """A choice, and cheaper ones with every call.
 
@@ -130,16 +153,27 @@ class Search:
             for options in costs.rows
         ]
         self._start(choice)
-        self._total = sum(chain.from_iterable(self._cycles))
 
     def _start(self, choice: Choice) -> None:
         costs, self._choice = self._costs, list(choice)
-        self._cycles = [self._cycles_at(step) for step in range(len(choice))]
         self._words = [self._words_at(place) for place in range(len(costs.places))]
         held = [held[choice[group[0]]] for held, group in zip(costs.held, costs.groups, strict=True)]
-        self._lists = np.sum([each.lists for each in held], axis=0)
-        self._channels = np.sum([each.channels for each in held], axis=0)
+        self._sums = {name: np.sum([getattr(each, name) for each in held], axis=0) for name in ("lists", "channels")}
         self._load = sum(loads[option] for loads, option in zip(self._loads, choice, strict=True))
+        self._lacking = sum(beyond[option] for beyond, option in zip(self._beyond, choice, strict=True))
+        #: How often a change was kept.
+        self._changes = 0
+        self._take([self._cycles_at(step) for step in range(len(choice))])
+
+    def _take(self, cycles: list[tuple[float, ...]]) -> None:
+        """Note the cycles of the choice."""
+        self._cycles, self._total = cycles, sum(chain.from_iterable(cycles))
+        if self._streamed:
+            self._reading = Reading(self._rows(0), cycles, self._config)
+
+    def _rows(self, first: int) -> list[Rows]:
+        """Of the steps from that one on."""
+        return [rows[option] for rows, option in zip(self._costs.rows[first:], self._choice[first:], strict=True)]
 
     def _move(self, *groups: int) -> _Move:
         members = tuple(self._costs.groups[group] for group in groups)
@@ -167,91 +201,114 @@ class Search:
 
     def excess(self) -> int:
         """Words by which the memories are too small; of lists and channels, summed over the cores."""
-        return sum(excess() for excess in self._excesses(self._lists, self._channels, self._words))
-
-    def _excesses(self, lists: np.ndarray, channels: np.ndarray, words: Sequence[int]) -> tuple[Callable[[], int], ...]:
-        """Words that are missing of each memory, the cheapest to find first."""
-
-        def of_lists() -> int:
-            if self._streamed:
-                return sum(beyond[option] for beyond, option in zip(self._beyond, self._choice, strict=True))
-            return int((lists.max(axis=1) - self._list_words).clip(0).sum())
-
-        return (
-            of_lists,
-            lambda: int((channels - self._config.channel_words).clip(0).sum()),
-            lambda: self._costs.short(tuple(words)),
-        )
+        return self._lists_lack(None) + self._channels_lack(None) + self._words_lack(None)
 
     def cost(self, price: float) -> float:
         """Cycles of the choice, with a price on every missing word."""
-        return self._cost(self._cycles, self._lists, self._channels, self._words, price, inf)
-
-    def _cost(
-        self,
-        cycles: Sequence[tuple[float, ...]],
-        lists: np.ndarray,
-        channels: np.ndarray,
-        words: Sequence[int],
-        price: float,
-        most: float,
-    ) -> float:
-        """What a choice costs with these figures; or only so much of it that it isn't below ``most``."""
-        if self._streamed:
-            rows = [rows for step, option in enumerate(self._choice) for rows in self._costs.rows[step][option]]
-            total = streamed_cycles(rows, list(chain.from_iterable(cycles)), self._config)
-        else:
-            total = sum(chain.from_iterable(cycles))
-        cost, missing = total, 0
-        for excess in self._excesses(lists, channels, words) if price else ():
-            if cost >= most:
-                break
-            missing += excess()
-            cost = total + price * missing
-        return cost
+        total = self._reading.cycles if self._streamed else self._total
+        return total + price * self.excess() if price else total
 
     def _try(self, move: _Move, options: Sequence[int], price: float, most: float, *, keep: bool) -> float:
-        """What the choice costs with other options of some layers; it is kept if that is below ``most``."""
+        """What the choice costs with other options of some layers, infinite if that isn't below ``most``; it is kept if
+        it is.
+        """
         before = [self._choice[steps[0]] for steps in move.members]
-        load = sum([
-            self._loads[step][option] - self._loads[step][last]
-            for steps, option, last in zip(move.members, options, before, strict=True) for step in steps
-        ])  # fmt: skip
-        # Nor is one below the time that reading all lists takes.
-        if self._load + load > most * (1 + _ROUNDING):
+        load, lacking = self._load, self._lacking
+        for steps, option, last in zip(move.members, options, before, strict=True):
+            for step in steps:
+                load += self._loads[step][option] - self._loads[step][last]
+                lacking += self._beyond[step][option] - self._beyond[step][last]
+        # No cost is below the time that reading all lists takes.
+        if load > most * (1 + _ROUNDING):
             return inf
         self._set(move, options)
         cost, changed = inf, [self._cycles_at(step) for step in move.steps]
-        # No cost is below the sum of its cycles, which differs by what these differ, but for rounding.
+        # Nor is one below the sum of its cycles, which differs by what these differ, but for rounding.
         old, new = sum([sum(self._cycles[step]) for step in move.steps]), sum(map(sum, changed))
-        if self._total - old + new - _ROUNDING * (self._total + new) < most:
-            cycles, words = list(self._cycles), list(self._words)
+        total = self._total - old + new
+        if total - _ROUNDING * (self._total + new) < most:
+            cycles = list(self._cycles)
             for step, each in zip(move.steps, changed, strict=True):
                 cycles[step] = each
-            lists, channels = self._lists, self._channels
-            for group, option, last in zip(move.groups, options, before, strict=True) if price or keep else ():
-                held = self._costs.held[group]
-                lists = lists + (held[option].lists - held[last].lists)
-                channels = channels + (held[option].channels - held[last].channels)
-            for place in move.places:
-                words[place] = self._words_at(place)
-            cost = self._cost(cycles, lists, channels, words, price, most)
-        if keep and cost < most:
-            self._cycles, self._lists, self._channels, self._words = cycles, lists, channels, words
-            self._load += load
-            self._total = sum(chain.from_iterable(cycles))
+            change = _Change(move, options, before, load, lacking)
+            if self._streamed:
+                first, below = move.steps[0], most - price * lacking
+                run = self._reading.other(first, self._rows(first), cycles[first:], (total, load), below)
+            else:
+                run = sum(chain.from_iterable(cycles))
+            cost = run if not price else self._priced(run, change, price, most)
+        if not cost < most:
+            self._set(move, before)
+            return inf
+        if keep:
+            self._keep(change, cycles)
         else:
             self._set(move, before)
         return cost
 
+    def _priced(self, run: float, change: _Change, price: float, most: float) -> float:
+        """The cycles of a run with a price on every missing word, or only so much of it that it isn't below ``most``.
+
+        What each memory lacks is found in turn, the quickest first.
+        """
+        missing = 0
+        for lack in (self._lists_lack, self._channels_lack, self._words_lack):
+            cost = run + price * missing
+            if cost >= most:
+                return cost
+            missing += lack(change)
+        return run + price * missing
+
+    def _lists_lack(self, change: _Change | None) -> int:
+        """Words that all cores' list memories lack, with a change."""
+        if self._streamed:
+            return self._lacking if change is None else change.lacking
+        return int((self._held("lists", change).max(axis=1) - self._list_words).clip(0).sum())
+
+    def _channels_lack(self, change: _Change | None) -> int:
+        """Words that all cores' channel memories lack."""
+        return int((self._held("channels", change) - self._config.channel_words).clip(0).sum())
+
+    def _words_lack(self, change: _Change | None) -> int:
+        """Words that activation memories lack."""
+        return self._costs.short(tuple(self._words if change is None else self._words_with(change)))
+
+    def _words_with(self, change: _Change) -> list[int]:
+        """Words of every place, with a change that is set."""
+        words = list(self._words)
+        for place in change.move.places:
+            words[place] = self._words_at(place)
+        return words
+
+    def _held(self, memory: str, change: _Change | None) -> np.ndarray:
+        """What all layers take of a memory."""
+        found = self._sums[memory]
+        if change is not None:
+            for group, option, last in zip(change.move.groups, change.options, change.before, strict=True):
+                held = self._costs.held[group]
+                found = found + (getattr(held[option], memory) - getattr(held[last], memory))
+        return found
+
+    def _keep(self, change: _Change, cycles: list[tuple[float, ...]]) -> None:
+        """Take a change that is set."""
+        self._words = self._words_with(change)
+        self._sums = {memory: self._held(memory, change) for memory in self._sums}
+        self._load, self._lacking = change.load, change.lacking
+        self._take(cycles)
+        self._changes += 1
+
     def descend(self, price: float) -> None:
         """Change one layer or two that share a tensor, as long as that lowers the cost."""
-        least = self.cost(price)
+        least, vain = self.cost(price), dict[tuple[int, ...], int]()
         for moves in (self._singles, self._pairs) * _ROUNDS:
             improved = True
             while improved:
                 improved = False
                 for move in moves:
+                    # What was in vain still is, as long as nothing has changed since.
+                    if vain.get(move.groups) == self._changes:
+                        continue
+                    vain[move.groups] = self._changes
                     for options in self._options(move):
                         found = self._try(move, options, price, least, keep=True)
                         if found < least:
@@ -289,31 +346,5 @@ class Search:
             found.append(best)
         return found
 
-    def _options(self, move: _Move) -> list[tuple[int, ...]]:
-        return list(product(*(range(len(self._costs.held[group])) for group in move.groups)))
-
-
-def streamed_cycles(rows: Sequence[tuple[int, int]], cycles: Sequence[float], config: AcceleratorConfig) -> float:
-    """Expected cycles of a run if lists are read as soon as those before leave room for them.
-
-    Parameters
-    ----------
-    rows : sequence of (int, int)
-        Of each command: :meth:`hw.compiler.search.estimate.Estimate.rows`.
-    cycles : sequence of float
-        Of each command.
-    """
-    capacity, beats = config.list_words, config.list_row_beats
-    ends, loaded, last = [0.0], 0.0, 0.0
-    oldest = held = 0
-    # A search calls this for every choice that it tries: comparisons are faster than max.
-    for number, ((words, count), each) in enumerate(zip(rows, cycles, strict=True)):
-        held += words
-        while held > capacity and oldest < number:
-            held -= rows[oldest][0]
-            oldest += 1
-        room = ends[oldest]
-        loaded = (room if room > loaded else loaded) + count * beats
-        last = (loaded if loaded > last else last) + each
-        ends.append(last)
-    return last
+    def _options(self, move: _Move) -> Iterator[tuple[int, ...]]:
+        return product(*(range(len(self._costs.held[group])) for group in move.groups))

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from hw.compiler.search.search import Costs, Search, streamed_cycles
+from hw.compiler.search.search import Costs, Search
 from hw.config import AcceleratorConfig
 from tests.hw.compiler.passes import planner
 from tests.random_networks import random_network, two_blocks
@@ -86,12 +86,3 @@ def test_a_runner_up_is_the_cheapest_other_option_with_which_memories_lack_no_mo
         assert found == (min(others.items(), key=lambda each: each[1]) if others else None)
     assert search.choice == chosen
     assert ties > 0
-
-
-def test_streamed_cycles_by_hand():
-    config = CONFIG.replace(list_words=64)
-    beats = config.list_row_beats
-    # All fit at once: what is read first delays the first command only.
-    assert streamed_cycles([(10, 10), (10, 10)], [1000.0, 1000.0], config) == 10 * beats + 2000
-    # The second waits for the first to end, then for its own lists.
-    assert streamed_cycles([(40, 40), (40, 40)], [1000.0, 1000.0], config) == 80 * beats + 2000

@@ -25,7 +25,7 @@ from hw.network.network import Network
 from hw.program.program import Program
 from hw.rules import MisfitError, ShortageError
 
-__all__ = ["Compilation", "balanced_compilation", "compilation", "compile_balanced", "compile_network"]
+__all__ = ["Balanced", "Compilation", "balanced_compilation", "compilation", "compile_balanced", "compile_network"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +155,28 @@ def compile_network(
     return compilation(network, config, densities).program()
 
 
+class Balanced:
+    """A network that is compiled for several configs, with its channels renumbered so that all PEs get equal work.
+
+    Parameters
+    ----------
+    activity : mapping of str to float array (channels,)
+        Share of activations that are multiplied, 0..1, by tensor and channel; what is known of it, if anything.
+    """
+
+    def __init__(self, network: Network, activity: Mapping[str, np.ndarray]):
+        self._network, self._activity = network, activity
+        #: Renumbered, by PEs of a core: the order depends on nothing else of a config.
+        self._renumbered: dict[int, Network] = {}
+
+    def compilation(self, config: AcceleratorConfig, report: Callable[[str], None] = lambda text: None) -> Compilation:
+        """Compile for a config, and keep all that came of it; ``report`` is called with what begins."""
+        if config.pes not in self._renumbered:
+            self._renumbered[config.pes] = balance(self._network, config, self._activity)
+        densities = {name: float(shares.mean()) for name, shares in self._activity.items()}
+        return compilation(self._renumbered[config.pes], config, densities, report)
+
+
 def balanced_compilation(
     network: Network,
     config: AcceleratorConfig,
@@ -166,12 +188,11 @@ def balanced_compilation(
     Parameters
     ----------
     activity : mapping of str to float array (channels,)
-        Share of activations that are multiplied, 0..1, by tensor and channel; what is known of it, if anything.
+        As of :class:`Balanced`.
     report : function
         Called with what begins.
     """
-    densities = {name: float(shares.mean()) for name, shares in activity.items()}
-    return compilation(balance(network, config, activity), config, densities, report)
+    return Balanced(network, activity).compilation(config, report)
 
 
 def compile_balanced(network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]) -> Program:

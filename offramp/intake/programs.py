@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from hw.compiler.compile import balanced_compilation
+from hw.compiler.compile import Balanced
 from hw.compiler.fitting import changes, fitting
 from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.program.program import Program
@@ -58,10 +58,10 @@ def program_of(
             progress(0, 0, text)
 
     config = config or model.config
-    refusals = dict[str, MisfitError]()
+    balanced, refusals = Balanced(model.network, model.activity), dict[str, MisfitError]()
     for name in (among or TRIED) if config is None else (config,):
         try:
-            return balanced_compilation(model.network, preset(name), model.activity, report).program(), name
+            return balanced.compilation(preset(name), report).program(), name
         except StructureError as error:
             raise StructureError(f"{error}; {_EVERY_CONFIG}") from error
         except MisfitError as error:
@@ -92,9 +92,10 @@ def advice(
     if isinstance(refusal, StructureError):
         return _EVERY_CONFIG
     base, lacking = config.partition(",")[0], preset(config)
+    balanced = Balanced(model.network, model.activity)
     for name in TRIED[TRIED.index(base) + 1 :] if base in TRIED else TRIED:
         report(f"a larger config: {name}")
-        if balanced_compilation(model.network, preset(name), model.activity).refusal is None:
+        if balanced.compilation(preset(name)).refusal is None:
             return f"it fits --config {name}"
     found = fitting(model.network, lacking, model.activity, report)
     if found is None:

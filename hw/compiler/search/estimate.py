@@ -108,8 +108,9 @@ def _by_pe(task: CoreTask, inputs: tuple[int, int], some: bool, config: Accelera
     nonzero = kernel.nonzero[first:last]
     if some:
         nonzero = np.count_nonzero(kernel.weight[first:last, ..., slice(*inputs)], axis=3)
-    padded = np.pad(nonzero, ((0, -len(nonzero) % config.pes), (0, 0), (0, 0)))
-    by_pe: np.ndarray = padded.reshape(-1, config.pes, *nonzero.shape[1:]).sum(axis=0)
+    if len(nonzero) % config.pes:
+        nonzero = np.pad(nonzero, ((0, -len(nonzero) % config.pes), (0, 0), (0, 0)))
+    by_pe: np.ndarray = nonzero.reshape(-1, config.pes, *nonzero.shape[1:]).sum(axis=0)
     return by_pe
 
 

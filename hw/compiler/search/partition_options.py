@@ -3,7 +3,7 @@
 Each way is expanded once, however many attempts to compile the network ask for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice, product
@@ -193,9 +193,15 @@ class Options:
             (True, partition.passes + 1, deep),
             (False, partition.commands + 1, 1 if step.raw else words),
         ):
+            if least > most or not self._fits(steps, _in_parts(partition, least, deeper=deeper)):
+                continue
+            bounds = [_least_words(self.option(step, partition), deeper=deeper) for step in steps]
             for share in _SHARES:
                 for count in range(least, most + 1):
-                    smaller = replace(partition, passes=count) if deeper else replace(partition, commands=count)
+                    # What fits in some parts fits in more; only where lists may be small enough, they are estimated.
+                    if any(int(bound(count) * share) > config.list_words for bound in bounds):
+                        continue
+                    smaller = _in_parts(partition, count, deeper=deeper)
                     if not self._fits(steps, smaller):
                         break
                     if self._list_words(steps, smaller) * share <= config.list_words:
@@ -206,6 +212,33 @@ class Options:
     def _list_words(self, steps: Sequence[Step], partition: Partition) -> int:
         """Words of the largest command's lists."""
         return max(rows for step in steps for rows, _ in self.option(step, partition).cost.rows())
+
+
+def _in_parts(partition: Partition, count: int, *, deeper: bool) -> Partition:
+    """The same partition in so many passes, or commands."""
+    return replace(partition, passes=count) if deeper else replace(partition, commands=count)
+
+
+def _least_words(option: Option, *, deeper: bool) -> Callable[[int], float]:
+    """Given a number of passes, or of commands, words that the largest command's lists have at least.
+
+    Passes divide pointers and entries, commands entries and the pointers of layers each channel of which has its own;
+    the largest part is no less than the mean.
+    """
+    partition, cost = option.partition, option.cost
+    shape = partition.commands, partition.passes, partition.bands, partition.groups
+    cores = partition.bands * partition.groups
+    pointers = cost.pointers[:, :cores].reshape(shape)
+    entries = cost.entries[:, :cores].reshape(*shape, -1)
+    if deeper:
+        divided = int((entries.sum(axis=1).max(axis=-1) + pointers.sum(axis=1)).max())
+        return lambda passes: divided / passes
+    of_each = entries.sum(axis=(0, 3)).max(axis=-1) / partition.groups
+    if option.expansion.commands[0][0].kernel.depthwise:
+        of_each = of_each + pointers.sum(axis=(0, 3)) / partition.groups
+        return lambda commands: float(of_each.max()) / commands
+    kept = pointers[0, :, :, 0]
+    return lambda commands: float((kept + of_each / commands).max())
 
 
 def _key(step: Step) -> _Key:

@@ -5,11 +5,11 @@ from math import inf
 
 from hw.config import AcceleratorConfig
 
-__all__ = ["Reading", "Rows"]
+__all__ = ["ListRows", "Reading"]
 
 #: Of the commands of a step: words of list memory, and rows that are read
 #: (:meth:`hw.compiler.search.estimate.Estimate.rows`).
-Rows = Sequence[tuple[int, int]]
+ListRows = Sequence[tuple[int, int]]
 #: How much a sum of cycles may differ that is found from another one.
 _ROUNDING = 1e-9
 
@@ -19,7 +19,7 @@ class Reading:
 
     Parameters
     ----------
-    rows : sequence of Rows
+    rows : sequence of ListRows
         Of each step.
     cycles : sequence of sequence of float
         Of each command of each step, nothing waited for.
@@ -30,7 +30,7 @@ class Reading:
         Of the whole run.
     """
 
-    def __init__(self, rows: Sequence[Rows], cycles: Sequence[Sequence[float]], config: AcceleratorConfig):
+    def __init__(self, rows: Sequence[ListRows], cycles: Sequence[Sequence[float]], config: AcceleratorConfig):
         self._capacity, self._beats = config.list_words, config.list_row_beats
         #: Of each command: the words of its lists.
         self._words: list[int] = []
@@ -45,7 +45,12 @@ class Reading:
         self.cycles = self._ends[-1]
 
     def other(
-        self, first: int, rows: Sequence[Rows], cycles: Sequence[Sequence[float]], sums: tuple[float, int], most: float
+        self,
+        first: int,
+        rows: Sequence[ListRows],
+        cycles: Sequence[Sequence[float]],
+        sums: tuple[float, int],
+        most: float,
     ) -> float:
         """Cycles of another run that is the same before the step ``first``; infinite if they can't be below ``most``.
 
@@ -70,7 +75,7 @@ class Reading:
     def _after(
         self,
         state: tuple[int, int, int, float, float, float, float],
-        rows: Rows,
+        rows: ListRows,
         cycles: Sequence[float],
         words: list[int],
         ends: list[float],

@@ -216,6 +216,7 @@ def _by_pe(used: np.ndarray, depthwise: bool, config: AcceleratorConfig) -> np.n
     """Entries by PE, kernel row and column, and input channel (one, where each has its own list)."""
     if depthwise:
         return used.astype(np.int16)
-    padded = np.pad(used, ((0, -len(used) % config.pes), *[(0, 0)] * 3))
-    entries: np.ndarray = padded.reshape(-1, config.pes, *used.shape[1:]).view(np.uint8).sum(axis=0, dtype=np.int16)
+    if len(used) % config.pes:
+        used = np.pad(used, ((0, -len(used) % config.pes), *[(0, 0)] * 3))
+    entries: np.ndarray = used.reshape(-1, config.pes, *used.shape[1:]).view(np.uint8).sum(axis=0, dtype=np.int16)
     return entries

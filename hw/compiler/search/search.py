@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hw.compiler.search.estimate import Estimate
-from hw.compiler.search.reading import Reading, Rows
+from hw.compiler.search.reading import ListRows, Reading
 from hw.config import AcceleratorConfig
 
 __all__ = ["Choice", "Costs", "Held", "Search"]
@@ -171,7 +171,7 @@ class Search:
         if self._streamed:
             self._reading = Reading(self._rows(0), cycles, self._config)
 
-    def _rows(self, first: int) -> list[Rows]:
+    def _rows(self, first: int) -> list[ListRows]:
         """Of the steps from that one on."""
         return [rows[option] for rows, option in zip(self._costs.rows[first:], self._choice[first:], strict=True)]
 

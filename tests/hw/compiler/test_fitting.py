@@ -58,7 +58,7 @@ def test_several_memories_may_lack_words():
 def test_accumulators_become_wider_where_sums_are_too_large():
     network, config = two_blocks(4, 32), AcceleratorConfig(list_words=8192, accumulator_bits=20)
     assert not fits(network, config)
-    assert changes(config, fitting(network, config, {})) == ["accumulator_bits=32"]
+    assert changes(config, fitting(network, config, {})) == ["accumulator_bits=21"]
 
 
 def test_selections_need_their_hardware():
@@ -73,6 +73,27 @@ def test_what_no_list_memories_hold_is_read_by_a_loader():
     found = fitting(network, config, {})
     assert [each for each in changes(config, found) if not each.startswith("list_words")] == ["loader=4"]
     assert_equals_golden(compile_network(network, found), random_codes(network, 1, 0))
+
+
+def test_lists_beyond_those_of_a_device_are_read_by_a_loader(monkeypatch):
+    network, config = two_blocks(6, 16), AcceleratorConfig()
+    while fits(network, config.replace(list_words=config.list_words // 2)):
+        config = config.replace(list_words=config.list_words // 2)
+    small = config.replace(list_words=config.list_words // 2)
+    assert changes(small, fitting(network, small, {})) == [f"list_words={config.list_words}"]
+    monkeypatch.setattr("hw.compiler.fitting._DEVICE_WORDS", small.list_words * small.multipliers)
+    assert changes(small, fitting(network, small, {})) == ["loader=4"]
+
+
+def test_every_change_is_needed_where_numbers_and_memories_are_too_small():
+    network = two_blocks(6, 32)
+    config = AcceleratorConfig(list_words=1024, accumulators=256, accumulator_bits=20, channel_words=64)
+    found = fitting(network, config, {})
+    made = dict(each.split("=") for each in changes(config, found))
+    assert made.keys() >= {"accumulator_bits", "channel_words"}
+    for name in made:
+        assert not fits(network, found.replace(**{name: asdict(config)[name]})), name
+    assert not fits(network, found.replace(accumulator_bits=found.accumulator_bits - 1))
 
 
 def test_nothing_is_found_where_no_size_helps():

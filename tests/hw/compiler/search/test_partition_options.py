@@ -11,7 +11,7 @@ from hw.config import AcceleratorConfig
 from hw.network.network import INPUT
 from hw.rules import MisfitError
 from tests.hw.compiler.test_compile import ROOMY
-from tests.random_networks import NetworkMaker, two_blocks
+from tests.random_networks import NetworkMaker, heavy_network, two_blocks
 
 
 def test_a_step_is_expanded_once_for_all_attempts(monkeypatch):
@@ -49,3 +49,31 @@ def test_layers_without_an_option_are_refused():
     network = maker.network("net")
     with pytest.raises(MisfitError, match=r"^layer0: accumulator memory holds 64 a PE; 72 are needed, 8 too many$"):
         Options(network, ROOMY.replace(accumulators=64)).of(lower(network).steps[:1])
+
+
+#: Few list words, so that lists are read in passes and in further commands; one config with groups and several bands.
+TIGHT = [
+    ROOMY.replace(list_words=64, loader=1, accumulator_bits=32, cores=cores, accumulators=accumulators)
+    for cores, accumulators in ((1, 1024), (4, 256), (8, 64))
+]
+
+
+@pytest.mark.parametrize("config", TIGHT, ids=lambda config: f"{config.cores} cores")
+@pytest.mark.parametrize("make", [partial(two_blocks, 8, 24), heavy_network, partial(two_blocks, 4, 40)])
+def test_parts_are_found_without_an_estimate_of_those_that_cannot_do(make, config, monkeypatch):
+    def found():
+        network, made = make(), []
+        options = Options(network, config)
+        for step in lower(network).steps:
+            try:
+                made.append(options.of([step]))
+            except MisfitError as error:
+                made.append(str(error))
+        return made, len(options._options)
+
+    partitions, estimated = found()
+    monkeypatch.setattr(module, "_least_words", lambda option, *, deeper: lambda count: 0)
+    every, all_estimated = found()
+    assert partitions == every
+    assert estimated <= all_estimated
+    assert any(each.passes > 1 or each.commands > 1 for some in partitions if isinstance(some, list) for each in some)

@@ -86,3 +86,18 @@ def test_a_runner_up_is_the_cheapest_other_option_with_which_memories_lack_no_mo
         assert found == (min(others.items(), key=lambda each: each[1]) if others else None)
     assert search.choice == chosen
     assert ties > 0
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_no_move_is_tried_again_where_nothing_else_has_changed(streamed, monkeypatch):
+    costs, tried = costs_of(random_network(3)), []
+    attempt = Search._try
+
+    def noted(search, move, options, *arguments, **named):
+        if not any(options):  # the first of a move
+            tried.append((search.choice, move.groups))
+        return attempt(search, move, options, *arguments, **named)
+
+    monkeypatch.setattr(Search, "_try", noted)
+    fresh(costs, (0,) * len(costs.readers), streamed).descend(1.0)
+    assert len(tried) == len(set(tried)) > 0

@@ -148,7 +148,7 @@ def _shrunk(trials: _Trials, config: AcceleratorConfig, found: Compilation) -> A
     assert told is not None
     used = {size: max(getattr(given, size), words) for size, words in _needed(found).items()}
     used = {size: min(getattr(config, size), words) for size, words in used.items()}
-    sizes, strips = _TAKEN_BACK, told.way.strips
+    sizes, strips = list(_TAKEN_BACK), told.way.strips
     if strips == 1:
         config = trials.known(config.replace(**{size: used[size] for size in _LAST}), strips)
     else:  # Descriptions limit how many layers are cut in strips, so that these may depend on each other.

@@ -282,7 +282,7 @@ class Search:
 
     def _held(self, memory: str, change: _Change | None) -> np.ndarray:
         """What all layers take of a memory."""
-        found = self._sums[memory]
+        found: np.ndarray = self._sums[memory]
         if change is not None:
             for group, option, last in zip(change.move.groups, change.options, change.before, strict=True):
                 held = self._costs.held[group]

@@ -41,6 +41,20 @@ def test_logits_may_reach_the_ends_of_the_accumulators_range(sign):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
+def test_products_of_logits_must_fit_without_their_bias(sign):
+    network, narrow = conv_network(4, (5, 5)), ROOMY.replace(accumulator_bits=20)
+    source, head = network.layers
+    source = replace(source, output=replace(source.output, zero_point=-128), clamp=(-128, 127))
+    weight = np.zeros_like(head.weight)
+    weight.reshape(3, -1)[:, :18] = sign * 127
+    half = 18 * 127 * 255 // 2
+    assert half < 1 << 19 <= 2 * half
+    changed = replace(head, weight=weight, bias=np.full_like(head.bias, -sign * half))
+    with pytest.raises(MisfitError, match=r"^layer1: accumulators can reach .*, beyond the 20 bits of this config"):
+        prove(lower(replace(network, layers=(source, changed))), narrow)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
 def test_biased_sums_of_other_layers_may_reach_the_ends_of_int32(sign):
     network, narrow = conv_network(4, (3, 3)), ROOMY.replace(accumulator_bits=20)
     network = replace(network, input=replace(network.input, zero_point=0))

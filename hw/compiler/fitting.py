@@ -106,6 +106,8 @@ def _grown(config: AcceleratorConfig, found: Compilation) -> AcceleratorConfig:
     if isinstance(found.refusal, StructureError):
         return config
     if found.proven is None:
+        if found.network.classes > config.classes:
+            return config.replace(classes=1 << (found.network.classes - 1).bit_length())
         selects = any(select_of(layer) is not None for layer in found.network.layers)
         if selects and not config.selector:
             return config.replace(selector=_SELECTOR)

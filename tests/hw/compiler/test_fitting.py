@@ -61,6 +61,16 @@ def test_accumulators_become_wider_where_sums_are_too_large():
     assert changes(config, fitting(network, config, {})) == ["accumulator_bits=21"]
 
 
+@pytest.mark.parametrize(("count", "kept"), [(129, 256), (300, 512)])
+def test_many_classes_need_logits(count, kept):
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
+    maker.head(INPUT, count)
+    network, config = maker.network("net"), preset("single")
+    found = fitting(network, config, {})
+    assert changes(config, found) == [f"classes={kept}"]
+    assert_equals_golden(compile_network(network, found), random_codes(network, 1, 0))
+
+
 def test_selections_need_their_hardware():
     network = with_selects(two_blocks(4, 8), np.random.default_rng(0), share=1.0)
     assert not fits(network, AcceleratorConfig())

@@ -7,7 +7,7 @@ import pytest
 
 from hw.compiler.compile import balanced_compilation, compile_network
 from hw.compiler.fitting import changes, fitting
-from hw.config import PRESETS, AcceleratorConfig, preset
+from hw.config import MAX_CLASSES, PRESETS, AcceleratorConfig, preset
 from hw.network.network import INPUT
 from tests.hw.equality import assert_equals_golden
 from tests.random_networks import NetworkMaker, heavy_network, random_codes, two_blocks, with_selects
@@ -108,5 +108,5 @@ def test_every_change_is_needed_where_numbers_and_memories_are_too_small():
 
 def test_nothing_is_found_where_no_size_helps():
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
-    maker.head(INPUT, 129)
+    maker.head(INPUT, MAX_CLASSES + 1)
     assert fitting(maker.network("net"), PRESETS["base-85f"], {}) is None

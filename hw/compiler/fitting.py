@@ -60,9 +60,9 @@ def fitting(
     while found.refusal is not None and (grown := _grown(tried, found)) != tried:
         tried = grown
         found = trials.compilation(tried)
-    if found.refusal is not None and not isinstance(found.refusal, StructureError):
-        tried = _roomiest(tried)
-        found = trials.compilation(tried)
+    for roomy in _roomiest(tried):
+        if found.refusal is not None and not isinstance(found.refusal, StructureError):
+            tried, found = roomy, trials.compilation(roomy)
     return None if found.refusal is not None else _shrunk(trials, tried, found)
 
 
@@ -138,10 +138,11 @@ def _allowed(words: Mapping[str, int]) -> dict[str, int]:
     return {size: min(LARGEST[size], number) for size, number in words.items()}
 
 
-def _roomiest(config: AcceleratorConfig) -> AcceleratorConfig:
-    """A config with the largest memories, and a loader."""
+def _roomiest(config: AcceleratorConfig) -> tuple[AcceleratorConfig, ...]:
+    """Configs with the largest memories, and a loader; in the second one pointers can count longer lists."""
     largest = {name: size for name, size in LARGEST.items() if name != "accumulator_bits"}
-    return config.replace(**largest, second_bank_words=0, loader=config.loader or _LOADER)
+    roomy = config.replace(**largest, second_bank_words=0, loader=config.loader or _LOADER)
+    return roomy, roomy.replace(list_words=config.list_words)
 
 
 def _shrunk(trials: _Trials, config: AcceleratorConfig, found: Compilation) -> AcceleratorConfig:
@@ -163,6 +164,8 @@ def _shrunk(trials: _Trials, config: AcceleratorConfig, found: Compilation) -> A
             # More strips take more time: only so that a change isn't needed.
             if trials.fits(config.replace(**{size: words}), inf if words == least else strips):
                 config = config.replace(**{size: words})
+                if words == least:
+                    break
             elif words != least:
                 break
     return config

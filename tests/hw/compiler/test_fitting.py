@@ -1,6 +1,6 @@
 """A config that a network fits is found by what it lacks of one that it doesn't."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -93,6 +93,18 @@ def test_lists_beyond_those_of_a_device_are_read_by_a_loader(monkeypatch):
     assert changes(small, fitting(network, small, {})) == [f"list_words={config.list_words}"]
     monkeypatch.setattr("hw.compiler.fitting._DEVICE_WORDS", small.list_words * small.multipliers)
     assert changes(small, fitting(network, small, {})) == ["loader=4"]
+
+
+def test_lists_longer_than_large_memories_can_count_are_read_by_a_loader():
+    """Pointers of a list memory of 8,192 words count 31 entries; what is read needs no such memory."""
+    maker = NetworkMaker(np.random.default_rng(0), (1, 1, 300))
+    maker.head(INPUT, 128)
+    network, config = maker.network("net"), preset("tiny")
+    weight = np.random.default_rng(1).integers(1, 9, network.layers[0].weight.shape, np.int8)
+    network = replace(network, layers=(replace(network.layers[0], weight=weight),))
+    found = fitting(network, config, {})
+    assert changes(config, found) == ["loader=4"]
+    assert_equals_golden(compile_network(network, found), random_codes(network, 1, 0))
 
 
 def test_every_change_is_needed_where_numbers_and_memories_are_too_small():

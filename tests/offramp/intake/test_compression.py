@@ -92,8 +92,10 @@ def test_weights_that_pytorch_computes_are_pruned(change):
 
 def test_a_network_that_does_not_fit_is_refused_before_it_is_trained(monkeypatch):
     monkeypatch.setattr(compression, "fit", lambda *_, **__: pytest.fail("trained"))
+    wide = Net()
+    wide.conv, wide.head = nn.Conv2d(1, 24, 3, stride=2, padding=1), nn.Linear(24 * 4 * 4, 10)
     with pytest.raises(MisfitError, match=r"^tiny,activation_words=32: .*activation.*; it fits --config single$"):
-        sparse(Net(), "net", few((8, 8, 1)), "tiny,activation_words=32", keep=0.5, epochs=1, seed=0)
+        sparse(wide, "net", few((8, 8, 1)), "tiny,activation_words=32", keep=0.5, epochs=1, seed=0)
 
 
 def test_one_value_is_refused_before_it_is_trained():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hw.compiler.compile import compile_network
+from hw.network.layers import is_raw
 from hw.network.network import INPUT, Network
 from hw.network.packing import most_packed, pack_columns
 from hw.network.selection import Select
@@ -21,9 +22,16 @@ def network(shape, *layers) -> Network:
     maker = NetworkMaker(np.random.default_rng(5), shape)
     for number, layer in enumerate(layers):
         threshold = 0 if number < len(layers) - 1 else None
-        here = maker.linear(INPUT, 5) if layer == "linear" else maker.conv(INPUT, 5, *layer)
+        here = maker.linear(INPUT, 5) if layer == "linear" else maker.conv(INPUT, 5, *layer, density=1.0)
         maker.head(here, 3, threshold)
-    return maker.network("net")
+    found = maker.network("net")
+    return replace(found, layers=tuple(layer if is_raw(layer) else _wide(layer) for layer in found.layers))
+
+
+def _wide(layer):
+    """With codes all over the range."""
+    scale = {"multiplier": np.full(5, 1 << 30, np.int32), "shift": np.full(5, 6, np.int32)}
+    return replace(layer, clamp=(-128, 127), output=replace(layer.output, zero_point=0), **scale)
 
 
 #: Image, layers that read it, columns that may lie together at most.
@@ -54,6 +62,7 @@ def test_tensors_stay_the_same(shape, layers, most):
     assert most_packed(found) == most
     codes = random_codes(found, 4, 1)
     expected = run(found, codes)
+    assert all(len(np.unique(tensor)) > 8 for name, tensor in expected.tensors.items() if tensor.size > 20)
     for together in (n for n in range(1, most + 1) if not most % n):
         packed = pack_columns(found, together)
         assert packed.input.shape == (shape[0], shape[1] // together, shape[2] * together)

@@ -90,6 +90,8 @@ async def dispatch(ctx, dut, lists, tasks, go):
         if leaving:
             assert ctx.get(dut.dispatcher.hit) == (dump or len(lists[leaving.number]) > 0)
         target = (dump or job) and ctx.get(dut.dispatcher.hit)
+        # All PEs wait for one that is blocked: none is without a list that hits.
+        assert ctx.get(dut.dispatcher.hit) or not ctx.get(dut.dispatcher.blocked)
         wanted = next(go)
         push = target and wanted and not ctx.get(dut.dispatcher.blocked)
         pushed = bool(push or (wanted and not target))

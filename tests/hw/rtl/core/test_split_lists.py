@@ -109,6 +109,8 @@ async def dispatch(ctx, dut, split, plain, tasks, go):
         if leaving:
             assert ctx.get(dut.dispatcher.hit) == (dump or hits(leaving))
         target = (dump or job) and ctx.get(dut.dispatcher.hit)
+        # All PEs wait for one that is blocked: none is without a list that hits.
+        assert ctx.get(dut.dispatcher.hit) or not ctx.get(dut.dispatcher.blocked)
         wanted = next(go)
         push = target and wanted and not ctx.get(dut.dispatcher.blocked)
         pushed = bool(push or (wanted and not target))

@@ -48,14 +48,14 @@ RAW_LATENCY = 3
 FETCH_CYCLES = 4
 DESCRIPTION_CYCLES = 20
 #: Sequencer cycles of a LAYER besides these and the layer's own, of a BRANCH or STOP.
-LAYER_CYCLES = 2
+LAYER_CYCLES = 1
 DECISION_CYCLES = 9
 #: From one request of the loader to the next, and from a row's last beat to its write.
 REQUEST_CYCLES = 5
 WRITE_CYCLES = 3
 #: Sequencer cycles between the start of a selection and the next instruction besides the selector's, and the fewest in
 #: all: the next instruction and its description are fetched meanwhile.
-SELECT_CYCLES = 2
+SELECT_CYCLES = 3
 PREFETCH_CYCLES = 26
 
 #: From the transfer of a RUN's header to the run being handed over, where no other one waits; and what is added where

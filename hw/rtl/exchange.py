@@ -44,8 +44,8 @@ class Exchange(wiring.Component):
     Members
     -------
     everywhere : In(1)
-        Words go to all cores; else to the core that made them, the one before and the one after. Stable from ``start``
-        on. Below four cores words always go everywhere.
+        Words go to all cores; else to the core that made them, the one before and the one after. Stable from the
+        cycle behind ``start`` on. Below four cores words always go everywhere.
     start : In(1)
         The cycle that the turns are counted from: core ``c`` has the bus where ``cycle % cores == c``.
     i : In(stream of WordWrite), one per core, always ready

@@ -81,7 +81,7 @@ class RunControl(wiring.Signature):
     take : Out(1)
         For one cycle, while no layer runs: the description that was fetched holds from the next cycle on.
     start : Out(1)
-        For one cycle, the one behind ``take`` or a later one: run the layer that was taken.
+        For one cycle, that of ``take`` or a later one: run the layer that is taken.
     take_selection : Out(1)
         As ``take``, of a :class:`hw.program.isa_select.Selection` that was fetched; cores without a selector don't hear
         it.

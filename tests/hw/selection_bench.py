@@ -150,13 +150,14 @@ class Machine(Elaboratable):
 
     async def select(self, ctx) -> int:
         """Run the selection; returns the cycles in which it wasn't done."""
-        for signal, part in zip(self.selections, self._slices, strict=True):
-            ctx.set(signal, part.selection)
         await ctx.tick()
         assert ctx.get(self.selector.control.done)
         ctx.set(self.selector.control.start, 1)
         await ctx.tick()
         ctx.set(self.selector.control.start, 0)
+        for signal, part in zip(self.selections, self._slices, strict=True):
+            ctx.set(signal, part.selection)
+        await ctx.tick()
         busy = 0
         while not ctx.get(self.selector.control.done):
             busy += 1

@@ -63,7 +63,13 @@ class Program:
 
 
 def random_program(
-    rng, *, timeout=NO_TIMEOUT, ops=(Opcode.LAYER, Opcode.LAYER, Opcode.LAYER), number=0, image_free=NEVER
+    rng,
+    *,
+    timeout=NO_TIMEOUT,
+    ops=(Opcode.LAYER, Opcode.LAYER, Opcode.LAYER),
+    chunks=(0, 0, 0),
+    number=0,
+    image_free=NEVER,
 ):
     """Of that number, with nothing in front of its Header."""
     entry = (number + 1) * words_of(Header) + rng.randrange(10)
@@ -87,7 +93,7 @@ def random_program(
     header |= {"image_window": rng.randrange(1 << 12), "image_free": image_free, "chunk_table": 0, "chunks": 0}
     place(number * words_of(Header), encode(Header, **header))
     for index, (address, layer) in enumerate(zip((entry, second, second + 1), layers, strict=True)):
-        place(address, encode(Operation, op=ops[index], index=index, target=layer, chunks=0))
+        place(address, encode(Operation, op=ops[index], index=index, target=layer, chunks=chunks[index]))
     for index, (address, op) in enumerate(((branch, Opcode.BRANCH), (stop, Opcode.STOP))):
         head = exits[index]
         values = encode(Decision, threshold=head.threshold or 0, low=head.low, high=head.high)
@@ -160,8 +166,9 @@ class Cores:
                 fetched_from = None if window else address
                 if window:
                     self.window = address
-            assert start == taken
-            taken = take
+            taken |= take
+            assert taken or not start
+            taken &= not start
             self.selects += select
             if take:
                 assert [any(left), fetching] == [False, 0]

@@ -72,7 +72,7 @@ def test_waveforms_show_the_machine(simulator, config, tmp_path):
     # States have names, and the layout's signals are there.
     _, names_of = found["offramp.sequencer.fsm_state"].enum_type
     seen = {dict(names_of)[f"{value:05b}"] for value in changes(found, "offramp.sequencer.fsm_state")[1]}
-    assert {"take", "start", "layer", "report"} <= seen
+    assert {"start", "layer", "report"} <= seen
     lines = path.with_suffix(".gtkw").read_text().splitlines()
     traces = [re.sub(r"\[\d+:\d+\]$", "", line) for line in lines if line.startswith("offramp.")]
     assert set(traces) <= names

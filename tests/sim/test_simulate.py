@@ -217,9 +217,10 @@ def test_what_golden_knows_already_is_of_no_influence():
 def test_the_batch_is_of_no_influence(batch):
     net, codes = several()
     program = compile_network(net, CONFIG)
+    expected = simulate(program, codes)  # the first one may tell that it is compiled
     done = []
     found = simulate(program, codes, batch=batch, progress=lambda part, whole, what: done.append((part, whole, what)))
-    assert_equal(found, simulate(program, codes))
+    assert_equal(found, expected)
     assert done == [(min(n + batch, 8), 8, "simulate") for n in range(0, 8, batch)]
 
 

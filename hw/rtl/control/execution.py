@@ -31,7 +31,8 @@ class RunState:
         self.address = Signal(12)  # of the present instruction
         self.then = Signal(_Then)
         self.operation = Signal(Operation)  # the present one
-        self.following = Signal(Operation)  # the one fetched last
+        self.following = Signal(Operation)  # the one fetched last: until it is at work, the present one or the next
+        self.listed = Signal()  # the lists that it needs are written
         self.cycles = Signal(32)
         self.due, self.reached = Signal(), Signal()  # cycles are at least deadline - 1, deadline
         self.over = Signal()  # they are at least deadline + 1
@@ -55,7 +56,7 @@ class Execution:
     :meth:`decode`
         Dispatch by opcode; the timeout ends a loop of branches here.
     :meth:`start_cores`
-        The cores fetch the description and take it over; the start waits for the layer's lists.
+        The cores fetch the description, take it over and start; the start waits for the layer's lists.
     :meth:`decide`
         The exit rule compares the margin and judges, a cycle each; in constant time the result is held to the deadline.
     :meth:`work`
@@ -117,6 +118,7 @@ class Execution:
             run.arrived.eq(run.in_layer & self._fetcher.done),
             run.clearing.eq(Cat(core.clearing for core in ports.cores).any()),
         ]
+        m.d.comb += run.listed.eq(ports.lists.written >= run.following.chunks)
         return made, held_up
 
     def fetch(self):
@@ -156,21 +158,20 @@ class Execution:
                     self.give_up(Mux(run.timed_out, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
 
     def start_cores(self):
-        """Take and start of a layer or selection, a cycle each; the start is held until enough lists are written."""
+        """Take and start of a layer or selection in a cycle; the start is held until enough lists are written."""
         m, ports, run = self._m, self._ports, self._run
         with m.State("description"):
             m.d.comb += ports.lists.running.eq(1)
             with m.If(ports.cores[0].fetched):
-                self._tell_cores(run.operation, ports.control.take, ports.control.take_selection, "take")
+                self._take()
 
-        with m.State("take"):
+        with m.State("wait"):
             m.d.comb += ports.lists.running.eq(1)
-            with m.If(ports.lists.written >= run.operation.chunks):
-                self._tell_cores(run.operation, ports.control.start, ports.selector.start, "start")
-            with m.Else():
-                m.d.sync += run.waited.eq(run.waited + 1)
-                with m.If(run.timed_out):
-                    self.give_up(ErrorCode.TIMEOUT)
+            m.d.sync += run.waited.eq(run.waited + 1)
+            with m.If(run.listed):
+                self._start()
+            with m.Elif(run.timed_out):
+                self.give_up(ErrorCode.TIMEOUT)
 
     def decide(self):
         """A branch is taken or not, a cycle to compare and one to judge; the result of constant time is held."""
@@ -278,17 +279,25 @@ class Execution:
         """Whether the cores have a description of an instruction."""
         return Value.cast(operation.op).matches(*(op.value for op in self._described))
 
-    def _tell_cores(self, operation, of_layer, of_selection, state):
-        """Set what the cores hear of a layer or of a selection, and go to a state."""
-        m = self._m
-        is_layer = operation.op == Opcode.LAYER
-        m.d.sync += [of_layer.eq(is_layer), of_selection.eq(~is_layer)]
-        m.next = state
+    def _take(self):
+        """The cores take over the description that they fetched last, and start if its lists are written."""
+        m, control, run = self._m, self._ports.control, self._run
+        is_layer = run.following.op == Opcode.LAYER
+        m.d.sync += [control.take.eq(is_layer), control.take_selection.eq(~is_layer), run.waited.eq(0)]
+        m.next = "wait"
+        with m.If(run.listed):
+            self._start()
+
+    def _start(self):
+        m, ports = self._m, self._ports
+        is_layer = self._run.following.op == Opcode.LAYER
+        m.d.sync += [ports.control.start.eq(is_layer), ports.selector.start.eq(~is_layer)]
+        m.next = "start"
 
     def _next_instruction(self):
         """To the instruction behind a layer, which has been fetched."""
-        m, ports, run = self._m, self._ports, self._run
-        m.d.sync += [run.address.eq(run.address + 1), run.operation.eq(run.following), run.waited.eq(0)]
+        m, run = self._m, self._run
+        m.d.sync += [run.address.eq(run.address + 1), run.operation.eq(run.following)]
         m.next = "decode"
         with m.If(self._is_described(run.following)):
-            self._tell_cores(run.following, ports.control.take, ports.control.take_selection, "take")
+            self._take()

@@ -20,7 +20,7 @@ class ExitUnit(wiring.Component):
     start : In(1)
         A new layer begins.
     head : In(HeadLogits)
-        What kind of layer that is, and its logits.
+        What kind of layer that is, from the cycle behind ``start`` on, and its logits.
     result : Out(HeadResult)
         Of the last head.
     read : In(LogitRead)
@@ -45,6 +45,8 @@ class ExitUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        begins = Signal()
+        m.d.sync += begins.eq(self.start)
         shape, classes, logit = self._shape, self._classes, self.head.logits
         m.submodules.logits = logits = memory.Memory(
             shape=shape, depth=classes, init=[], attrs=memory_attributes(classes)
@@ -69,7 +71,7 @@ class ExitUnit(wiring.Component):
                 second.eq(first),
                 counts.eq(index + 1 != self.head.classes),
             ]
-        with m.If(self.start & self.head.raw):
+        with m.If(begins & self.head.raw):
             m.d.sync += [index.eq(0), first.eq(1), second.eq(0), counts.eq(1)]
         return m
 

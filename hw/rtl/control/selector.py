@@ -62,7 +62,7 @@ class Selector(wiring.Component):
     control : In(SelectControl)
         It is done when masks, limits and magnitudes hold in all cores.
     selection : In(Selection)
-        Stable from ``control.start`` to the end.
+        Stable from the cycle behind ``control.start`` to the end.
     scanners : Out(ScanControl), one per core
         What the cores' scanners do, and find.
 
@@ -138,6 +138,8 @@ class Selector(wiring.Component):
     def _begin(self, m, state):
         """Idle; a selection starts with its first digit, its first block of channels, or the layer memory's masks."""
         selection, order = self.selection, state.order
+        begins = Signal()
+        m.d.sync += begins.eq(self.control.start)
         with m.State("idle"):
             m.d.comb += self.control.done.eq(1)
             m.d.sync += [
@@ -148,7 +150,7 @@ class Selector(wiring.Component):
                 state.found.eq(0),
             ]
             m.d.sync += [state.called.eq(0), state.step.eq(0)]
-            with m.If(self.control.start):
+            with m.If(begins):
                 with m.Switch(selection.kind):
                     with m.Case(SelectKind.ELEMENTS):
                         m.next = "digit"

@@ -97,9 +97,9 @@ class Sequencer(wiring.Component):
     #: Cycles to decode a LAYER and to fetch its description; none behind a LAYER.
     DESCRIPTION_CYCLES = 1 + Fetcher.cycles(words_of(LayerDescription))
     #: Cycles to take a description over and to start.
-    LAYER_CYCLES = 2
+    LAYER_CYCLES = 1
     #: Cycles from a selection's start to its end besides those in which the selector isn't done.
-    SELECT_CYCLES = 2
+    SELECT_CYCLES = 3
     #: Cycles of a BRANCH or a STOP.
     DECISION_CYCLES = 1 + Fetcher.cycles(words_of(Decision)) + 2
     #: Cycles from one run's last to the next one's first, if its image is there and nobody waits for the host: the
@@ -259,7 +259,6 @@ class Sequencer(wiring.Component):
                     run.deadline.eq(images.options.deadline),
                     run.tag.eq(images.options.tag),
                     exits.drawn.eq(images.drawn),
-                    run.waited.eq(0),
                     overdue.eq(0),
                     self.lists.finished.eq(0),
                     self.lists.active.eq(1),

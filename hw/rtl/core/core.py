@@ -100,21 +100,19 @@ class Core(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        # Registered: program words come from far away and go to every memory here.
-        load = Signal(LoadWord)
-        m.d.sync += load.eq(self.load.payload)
-        loads = self._loads(m)
+        load, loads = self._loads(m)
 
         m.submodules.activations = activations = ActivationMemory(config)
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
         m.submodules.lanes = lanes = Lanes(config)
         m.submodules.packer = packer = Packer(config)
         scanner = Scanner(config) if config.selector else None
-        layer, image_window = self._layer_memory(m, load, loads, dispatcher, scanner)
+        fetched, layer, image_window = self._layer_memory(m, load, loads, dispatcher, scanner)
 
-        # Registered: it comes from far away and goes to all units.
+        # Registered: it comes from far away and goes to all units. The layer in force is the one fetched last: it may
+        # be taken in this very cycle.
         start, begin = Signal(), Signal()
-        m.d.comb += start.eq(self.control.start & layer.enable)
+        m.d.comb += start.eq(self.control.start & fetched.enable)
         m.d.sync += begin.eq(start)
         self._finish(m, start, lanes.layer.done)
 
@@ -153,14 +151,18 @@ class Core(wiring.Component):
         return ResetInserter(promote(platform, m, reset))(m)
 
     def _loads(self, m):
-        """For each memory that a program fills, by its number: the word is for it, from a register."""
+        """Program words come from far away and go to every memory here: a register for each way.
+
+        Returns the word, and for each memory that a program fills, by its number, that the word is for it.
+        """
+        arrived, word, load = Signal(), Signal(LoadWord), Signal(LoadWord)
+        m.d.sync += [arrived.eq(self.load.valid), word.eq(self.load.payload), load.eq(word)]
         lists = range(Memory.LISTS.value, Memory.LISTS.value + self._config.pes)
         loads = {}
         for number in (*lists, *(kind.value for kind in (Memory.LAYERS, Memory.BIAS, Memory.SCALE))):
             loads[number] = Signal(name=f"loads_{number}")
-            word = self.load.payload
-            m.d.sync += loads[number].eq(self.load.valid & (word.core == self.number) & (word.memory == number))
-        return loads
+            m.d.sync += loads[number].eq(arrived & (word.core == self.number) & (word.memory == number))
+        return load, loads
 
     def _connect_dispatcher(self, m, begin, layer, dispatcher, scanner, activations):
         """Its words come from the bank's one read port, which the scanner has in selections, the host while idle."""
@@ -230,7 +232,10 @@ class Core(wiring.Component):
         ]
 
     def _layer_memory(self, m, load, loads, dispatcher, scanner):
-        """Memory of descriptions and tables; the description in force and the window of images."""
+        """Memory of descriptions and tables.
+
+        Returns the description fetched last, the one in force, and the window of images.
+        """
         m.submodules.layers = layers = memory.Memory(
             shape=32, depth=self._config.layer_words, init=[], attrs={"no_rw_check": 1}
         )
@@ -239,6 +244,7 @@ class Core(wiring.Component):
         write, descriptions, tables = layers.write_port(), layers.read_port(), layers.read_port()
         address = Signal(12)
         of_image = Signal()
+        fetched = fetcher.top(LayerDescription)
         layer, image_window = Signal(LayerDescription), Signal(Window)
         m.d.comb += [
             write.en.eq(loads[Memory.LAYERS.value]),
@@ -266,10 +272,10 @@ class Core(wiring.Component):
             m.d.sync += of_image.eq(self.control.fetch_window)
         # The fetcher's words are the next description while this one is at work.
         with m.If(self.control.take):
-            m.d.sync += layer.eq(fetcher.top(LayerDescription))
+            m.d.sync += layer.eq(fetched)
         with m.If(fetcher.done & of_image):
             m.d.sync += image_window.eq(fetcher.top(Window))
-        return layer, image_window
+        return fetched, layer, image_window
 
     def _finish(self, m, start, lanes_done):
         """``state.done``: a cycle less than :meth:`flush` behind the lanes."""

@@ -8,7 +8,7 @@ import pytest
 from hw.network.exits import Conditions, Decisions
 from hw.program.bits import decode, words_of
 from hw.program.isa import LayerDescription, Opcode
-from hw.program.protocol import ErrorCode, Reply, RunResult
+from hw.program.protocol import ErrorCode, LayerRecord, Reply, RunResult
 from hw.rtl.control.sequencer import Sequencer
 from hw.rtl.fetcher import Fetcher
 from tests.hw.sequencer_bench import (
@@ -218,6 +218,59 @@ def test_a_selection_runs_as_a_layer_that_is_not_reported(tmp_path, place):
 
         return Bench(
             dut=dut, testbenches=[drive], background=[core.act, records.act], memories={dut.program: program.words}
+        )
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_a_layer_starts_when_its_lists_are_written(tmp_path):
+    def build(rng):
+        program = random_program(rng, chunks=(2, 0, 5), timeout=1000)
+        dut = reused(Surroundings, 2)
+        sequencer, lists = dut.sequencer, dut.sequencer.lists
+        core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.3)
+        delays = []  # of layers: cycles from the take to the last chunk but one; None if all are there before
+
+        async def write(ctx):
+            while True:
+                await ctx.tick().until(sequencer.control.take)
+                delay, wanted = delays.pop(0)
+                if delay is not None:
+                    ctx.set(lists.written, max(0, wanted - 1))
+                    await ctx.tick().repeat(delay)
+                ctx.set(lists.written, wanted)
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            for first, last in ((None, None), (1, None), (None, 1), (2, 40), (rng.randint(3, 90), rng.randint(3, 90))):
+                ctx.set(lists.written, 2 * (first is None))
+                core.heads = [(0, program.exits[0].threshold - 1), (0, 0), (0, 0)]
+                # What the last layer needs is there before its take if it has no delay.
+                delays[:] = [(first, 2), (None, 5 if last is None else 4), (last, 5)]
+                for record in (records.found, core.counters):
+                    record.clear()
+                await run(ctx, rng, sequencer, program, REPORT)
+                *reports, result = records.found
+                found = [decode(LayerRecord, unpack(report[3], words_of(LayerRecord))) for report in reports]
+                # The take's cycle is the first that waits; a chunk is seen in the cycle that it is there.
+                waited = [0 if first is None else first + 2, 0, 0 if last is None else last + 2]
+                assert [each["waited"] for each in found] == waited
+                own = [counted[0] for counted in core.counters]
+                assert [each["cycles"] for each in found] == [a + b for a, b in zip(own, waited, strict=True)]
+                cycles = decode(RunResult, unpack(result[3], words_of(RunResult)))["cycles"]
+                assert cycles == spent(core, 3) + sum(waited)
+            # Lists that never come.
+            records.found.clear()
+            ctx.set(lists.written, 1)
+            delays[:] = [(None, 1)]
+            await run(ctx, rng, sequencer, program, NO_FLAGS)
+            assert records.found == [(Reply.ERROR, ErrorCode.TIMEOUT, 1, program.addresses["first"])]
+
+        return Bench(
+            dut=dut,
+            testbenches=[drive],
+            background=[core.act, records.act, write],
+            memories={dut.program: program.words},
         )
 
     simulate(build, seed=1, folder=tmp_path)

@@ -35,10 +35,11 @@ def bench(rng, config, heads):
 
     async def start(ctx, raw, classes):
         ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
         ctx.set(dut.head.raw, raw)
         ctx.set(dut.head.classes, classes)
         await ctx.tick()
-        ctx.set(dut.start, 0)
 
     async def drive(ctx):
         for logits, ignored in heads:

@@ -115,14 +115,19 @@ async def run(ctx, bus, core, program: Program, number: int, codes: np.ndarray) 
     await bus.empty(ctx)
     counts = []
     ran = iter(Machine(program.images, program.config).run(codes).layers)
-    for instruction in decoded.instructions:
+    for turn, instruction in enumerate(decoded.instructions):
         if instruction.op is not Opcode.LAYER:
             continue
         outcome, described = next(ran), instruction.cores
         await bus.fetch(ctx, instruction.target)
-        await bus.pulse(ctx, core.control.take)
         bus.words, bus.logits, bus.products, bus.busy = [], [], 0, 0
+        if turn % 2:  # the start waits for lists
+            await bus.pulse(ctx, core.control.take)
+            await ctx.tick().repeat(turn)
+        else:
+            ctx.set(core.control.take, 1)
         await bus.pulse(ctx, core.control.start)
+        ctx.set(core.control.take, 0)
         before = sum(each.lane.outputs // 8 * each.enable for each in described[:number])
         mine = own(described[number], before)
         raw = described[number].enable and described[number].lane.raw

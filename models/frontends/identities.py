@@ -23,17 +23,18 @@ __all__ = [
     "affine",
     "averaged",
     "concatenated",
+    "own_logits",
     "raw_output",
     "rescaled",
     "runnable",
     "with_logits",
-    "with_second_logit",
+    "with_zero_logit",
 ]
 
 #: Most values that a network without a classifier may give: its last layer has the square of this in weights.
 MAX_OUTPUTS = 2048
-#: What is said of an output of one value (:func:`with_second_logit`).
-ONE_VALUE = "one value: class 0 says that it is zero or above, class 1 that it is below"
+#: What is said of an output of one value (:func:`with_zero_logit`).
+ONE_VALUE = "one value: class 1 says that it is above zero, class 0 that it isn't"
 
 _LARGEST = 64  # weight, a power of two that int8 holds
 
@@ -237,7 +238,7 @@ def raw_output(name: str, source: str, tensor: Tensor, *, channels_first: bool) 
     Returns
     -------
     Linear
-        Raw. A map of one value gives two logits (:func:`with_second_logit`).
+        Raw. A map of one value gives two logits (:func:`with_zero_logit`).
 
     Raises
     ------
@@ -262,19 +263,28 @@ def raw_output(name: str, source: str, tensor: Tensor, *, channels_first: bool) 
         raw=True,
         **uniform_scale(count, Scale(0, 0)),
     )
-    return with_second_logit(head) if count == 1 else head
+    return with_zero_logit(head) if count == 1 else head
 
 
-def with_second_logit(head: Linear) -> Linear:
-    """A raw head of one output, with a second that is always 0.
+def with_zero_logit(head: Linear) -> Linear:
+    """A raw head of one output, with another logit before it that is always 0.
 
-    An exit compares two logits at least. Class 0 then means that the output is 0 or above, class 1 that it is below,
-    as where a sigmoid says yes or no; the margin is the output's magnitude.
+    An exit compares two logits at least. Class 1 then means that the output is above 0, class 0 that it isn't, as a
+    sigmoid above one half says yes; the margin is the output's magnitude.
     """
-    weight = np.concatenate([head.weight, np.zeros_like(head.weight)])
+    weight = np.concatenate([np.zeros_like(head.weight), head.weight])
     unused = uniform_scale(2, Scale(0, 0))
-    bias = np.concatenate([head.bias, np.zeros_like(head.bias)])
+    bias = np.concatenate([np.zeros_like(head.bias), head.bias])
     return replace(head, weight=weight, output=replace(head.output, shape=(1, 1, 2)), **unused | {"bias": bias})
+
+
+def own_logits(logits: np.ndarray, count: int) -> np.ndarray:
+    """The logits that are a source's own ``count`` outputs, of (N, logits): not those that were added to them.
+
+    :func:`with_zero_logit` adds one before a single output, :func:`with_logits` adds some behind all.
+    """
+    first = 1 if count == 1 else 0
+    return logits[:, first : first + count]
 
 
 def with_logits(head: Linear, source: Tensor, count: int) -> Linear:

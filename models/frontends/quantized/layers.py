@@ -26,7 +26,7 @@ from hw.network.network import (
     Tensor,
 )
 from hw.numerics import Rounding
-from models.frontends.identities import affine, averaged, concatenated, raw_output, rescaled, with_second_logit
+from models.frontends.identities import affine, averaged, concatenated, raw_output, rescaled, with_zero_logit
 from models.frontends.pytorch.lowering import REFUSED, UnknownError
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized.built_layers import BuiltLayers, output_of
@@ -107,7 +107,7 @@ class LayerBuilder:
                 "let the quantizer round the output, too"
             )
         if head.output.shape[2] == 1:
-            head = with_second_logit(head)
+            head = with_zero_logit(head)
         made = self.built.add(head)
         if off.any():
             self.rounded[made] = off

@@ -8,6 +8,7 @@ import torch
 from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, Network
+from models.frontends.identities import own_logits
 from models.frontends.pytorch.exported import image_taken, recorded
 from models.frontends.pytorch.lowering import LAST, AxisOrder
 from models.frontends.quantized.lowering import Quantization
@@ -127,7 +128,7 @@ class QuantizedSource:
         if name not in self.outputs:
             return made, expected
         tensor, quantization = self.network.layer(name).output, self.outputs[name][1]
-        logits = made.reshape(len(made), -1)[:, : expected.shape[1]]
+        logits = own_logits(made.reshape(len(made), -1), expected.shape[1])
         if quantization is None:
             return logits, np.rint(expected.astype(np.float64) / tensor.scale)
         codes = np.rint(logits * (tensor.scale / quantization.scale)) + quantization.zero_point

@@ -8,7 +8,7 @@ import numpy as np
 
 from hw.network.network import Tensor
 from hw.numerics import Rounding, requantize
-from models.frontends.identities import ONE_VALUE
+from models.frontends.identities import ONE_VALUE, own_logits
 from models.frontends.tflite.assembly import Assembly
 from models.frontends.tflite.file import Operator, Subgraph
 from models.frontends.tflite.rounding import channel_scale, real_rounded
@@ -142,7 +142,7 @@ class FileOutput:
         -------
         int8 array (N, *shape)
         """
-        steps = logits[:, : prod(self.shape)]
+        steps = own_logits(logits, prod(self.shape))
         if self.accumulators is not None:
             steps = real_rounded(steps, self.accumulators.scale / self.scale)
         return (steps + self.zero_point).clip(-128, 127).astype(np.int8).reshape(-1, *self.shape)

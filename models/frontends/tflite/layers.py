@@ -15,7 +15,7 @@ from hw.network.network import (
     Tensor,
 )
 from hw.numerics import Rounding
-from models.frontends.identities import rescaled, with_second_logit
+from models.frontends.identities import rescaled, with_zero_logit
 from models.frontends.tflite.assembly import NO_PADS, Assembly, TensorPlace, bound
 from models.frontends.tflite.file import Operator, TensorEntry
 from models.frontends.tflite.rounding import as_real, weighted_fields
@@ -131,7 +131,7 @@ def linear(found: Assembly, operator: Operator) -> None:
             rounding=Rounding.SINGLE,
             raw=True,
         )
-        found.append(operator, with_second_logit(head) if count == 1 else head)
+        found.append(operator, with_zero_logit(head) if count == 1 else head)
         return
     kind, factors = Conv2D if each else Linear, np.broadcast_to(product / output.scale, count)
     weight = weight.reshape((count, 1, 1, depth) if each else (count, height, width, channels))

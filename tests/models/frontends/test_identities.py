@@ -10,11 +10,12 @@ from models.frontends.identities import (
     MAX_OUTPUTS,
     affine,
     concatenated,
+    own_logits,
     raw_output,
     rescaled,
     runnable,
     with_logits,
-    with_second_logit,
+    with_zero_logit,
 )
 from models.integer import golden
 from tests.hw.compiler.test_compile import ROOMY
@@ -155,7 +156,8 @@ def test_raw_output_gives_codes_in_the_sources_order(channels_first):
     np.testing.assert_array_equal(found["head"].reshape(4, -1), expected.reshape(4, -1))
 
 
-def test_one_output_gets_a_second_logit_of_zero():
+def test_one_output_gets_a_logit_of_zero_before_it():
+    """Class 1 is the positive one, as labels of two classes have it; the least positive value is of it, 0 isn't."""
     layer = Linear(
         name="one", inputs=(INPUT,), output=Tensor(shape=(1, 1, 1), scale=0.5, zero_point=3),
         rounding=Rounding.SINGLE, **weighted(1, 2, 4, 2),
@@ -164,8 +166,8 @@ def test_one_output_gets_a_second_logit_of_zero():
     found = golden.run(network(layer), codes)
     assert tensors(network(layer), codes)["head"].shape == (4, 1, 1, 2)
     value = found.tensors["one"].astype(int).reshape(4) - 3
-    np.testing.assert_array_equal(found.logits[0], np.stack([value, np.zeros(4)], axis=1))
-    np.testing.assert_array_equal(found.classes, value < 0)
+    np.testing.assert_array_equal(found.logits[0], np.stack([np.zeros(4), value], axis=1))
+    np.testing.assert_array_equal(found.classes, value > 0)
     np.testing.assert_array_equal(found.margins[:, 0], np.abs(value))
 
 
@@ -174,12 +176,30 @@ def test_a_raw_head_of_one_output_keeps_its_bias():
         name="one", inputs=(INPUT,), output=Tensor(shape=(1, 1, 1), scale=0.5, zero_point=0),
         rounding=Rounding.SINGLE, raw=True, **weighted(1, 2, 4, 2),
     )  # fmt: skip
-    head = with_second_logit(raw)
+    head = with_zero_logit(raw)
     net = Network(name="net", input=IMAGE, layers=(head,), exits=(Exit(logits="one"),), classes=2)
     codes = images()
     logits = golden.run(net, codes).logits[0]
     sums = ((codes.astype(int) + 5) * raw.weight[0].astype(int)).sum(axis=(1, 2, 3)) + raw.bias[0]
-    np.testing.assert_array_equal(logits, np.stack([sums, np.zeros(4)], axis=1))
+    np.testing.assert_array_equal(logits, np.stack([np.zeros(4), sums], axis=1))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(-1, 0), (0, 0), (1, 1)])
+def test_only_above_zero_is_class_1(value, expected):
+    image = Tensor(shape=(1, 1, 1), scale=0.5, zero_point=0)
+    head = raw_output("head", INPUT, image, channels_first=True)
+    net = Network(name="net", input=image, layers=(head,), exits=(Exit(logits="head"),), classes=2)
+    assert golden.run(net, np.full((1, 1, 1, 1), value, dtype=np.int8)).classes.tolist() == [expected]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_sources_own_logits_are_told_from_those_that_were_added(count):
+    source = Tensor(shape=(1, 1, count), scale=0.5, zero_point=0)
+    head = with_logits(raw_output("head", INPUT, source, channels_first=True), source, 5)
+    net = Network(name="net", input=source, layers=(head,), exits=(Exit(logits="head"),), classes=5)
+    codes = np.random.default_rng(4).integers(-128, 128, (6, 1, 1, count)).astype(np.int8)
+    logits = golden.run(net, codes).logits[0]
+    np.testing.assert_array_equal(own_logits(logits, count), codes.reshape(6, count))
 
 
 def test_too_many_outputs_are_refused():

@@ -126,12 +126,19 @@ def test_a_float_model_of_one_output_names_no_classes(tmp_path, ran):
     request = ModelRequest(model=f"{tmp_path / 'net.py'}:net", calibrate="digits")
     model = read(request)
     assert [note for note in model.notes if note.startswith("head ")] == [
-        "head is one value: class 0 says that it is zero or above, class 1 that it is below"
+        "head is one value: class 1 says that it is above zero, class 0 that it isn't"
     ]
     program, _ = program_of(model, "tiny")
-    images = np.random.default_rng(0).random((4, 8, 8, 1), dtype=np.float32)
-    samples = Samples(images=images, labels=np.array([0, 1, 0, 1]), origin="some")
+    images = np.random.default_rng(0).random((40, 8, 8, 1), dtype=np.float32)
+    images *= np.linspace(0, 1, 40, dtype=np.float32)[:, None, None, None]  # dark and bright: of either sign
+    assert model.floats is not None
+    values = model.floats(images)[:, 0]
+    clear = np.abs(values) > 0.1 * np.abs(values).max()
+    labels = (values > 0)[clear].astype(np.int64)
+    assert set(labels.tolist()) == {0, 1}
+    samples = Samples(images=images[clear], labels=labels, origin="some")
     found = verify_model(model, program, samples, rtl_images=1)
+    assert found["accuracy_golden"] == 1
     first = found["stages"][0]
     assert (first["stage"], first["accuracy"], first["equal"]) == ("float", None, None)
     assert found["accuracy_float"] is None

@@ -144,7 +144,7 @@ def test_outputs_that_are_no_classes(tmp_path, shape, raw):
     found = assert_equals_litert(tmp_path, b.finish([image], [out]), count=40)
     assert found.network.classes == max(2, int(np.prod(shape)))
     if shape == (1, 1):
-        assert "is one value: class 0 says that it is zero or above, class 1 that it is below" in found.notes[0]
+        assert "is one value: class 1 says that it is above zero, class 0 that it isn't" in found.notes[0]
 
 
 def test_the_input_itself_is_an_output(tmp_path):

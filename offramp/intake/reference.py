@@ -46,8 +46,10 @@ class Agreement:
         Images whose tensors, those that were compared, are all equal.
     tensors : int
         Compared of each image.
-    largest : int or float
-        Largest difference of two values: of codes, in codes.
+    largest : int
+        Largest difference of two codes.
+    largest_logit : int or None
+        Largest difference of two logits that aren't rounded to codes, in steps of the accumulators; None where all are.
     share : float
         Of the values that differ, 0..1.
     first : str or None
@@ -57,7 +59,8 @@ class Agreement:
     classes: np.ndarray | None
     same: np.ndarray
     tensors: int
-    largest: float
+    largest: int
+    largest_logit: int | None
     share: float
     first: str | None
 
@@ -73,13 +76,21 @@ def named(outputs: np.ndarray) -> np.ndarray | None:
 
 
 class _Tally:
-    """Counts differences, batch by batch."""
+    """Counts differences, batch by batch.
 
-    def __init__(self, network: Network) -> None:
+    Parameters
+    ----------
+    unrounded : frozenset of str
+        Layers whose logits are compared as accumulators; all others are compared as codes.
+    """
+
+    def __init__(self, network: Network, unrounded: frozenset[str] = frozenset()) -> None:
+        self.unrounded = unrounded
         self.order = [layer.name for layer in network.layers]
         self.same: list[np.ndarray] = []
         self.outputs: list[np.ndarray] = []
         self.largest, self.off, self.values, self.tensors = 0, 0, 0, 0
+        self.largest_logit = 0 if unrounded else None
         self.first: int | None = None
 
     def add(self, pairs: Iterable[tuple[str, np.ndarray, np.ndarray]], outputs: np.ndarray, count: int) -> None:
@@ -94,7 +105,10 @@ class _Tally:
             if off.any():
                 index = self.order.index(name)
                 self.first = index if self.first is None else min(index, self.first)
-                self.largest = max(self.largest, int(off.max()))
+                if name in self.unrounded:
+                    self.largest_logit = max(self.largest_logit or 0, int(off.max()))
+                else:
+                    self.largest = max(self.largest, int(off.max()))
                 same &= ~off.any(axis=1)
         self.tensors = tensors
         self.same.append(same)
@@ -107,6 +121,7 @@ class _Tally:
             same=np.concatenate(self.same),
             tensors=self.tensors,
             largest=self.largest,
+            largest_logit=self.largest_logit,
             share=self.off / max(1, self.values),
             first=None if self.first is None else self.order[self.first],
         )
@@ -156,7 +171,7 @@ def program(source: QuantizedSource, codes: np.ndarray, progress: Progress | Non
     codes : int8 array (N, height, width, channels)
         Images as the network takes them.
     """
-    tally, last = _Tally(source.network), source.network.exits[-1].logits
+    tally, last = _Tally(source.network, source.unrounded), source.network.exits[-1].logits
     for start in range(0, len(codes), _BATCH):
         part = codes[start : start + _BATCH]
         pairs = source.compared(part)
@@ -190,7 +205,7 @@ def onnx_runtime(
         When it can't run the file.
     """
     nodes = {name: node for name, node in source.all_nodes.items() if name != INPUT}
-    tensors, tally = file_tensors(path, module, source.program, nodes), _Tally(source.network)
+    tensors, tally = file_tensors(path, module, source.program, nodes), _Tally(source.network, source.unrounded)
     whole, within = runtime(path), runtime(path, list(tensors.values()))
     for start in range(0, len(codes), _BATCH):
         part = codes[start : start + _BATCH]

@@ -40,8 +40,8 @@ class StageResult:
         Share of right classes, 0..1; None without labels, or where it was on a sample only.
     equal : float or None
         Share of images that are equal in all that is compared.
-    largest : float or None
-        Largest difference of two values, in codes; None where only classes are compared.
+    largest, largest_logit : int or None
+        As those of :class:`offramp.intake.reference.Agreement`; None where only classes are compared.
     share : float or None
         Of values that differ, 0..1.
     first : str or None
@@ -53,7 +53,8 @@ class StageResult:
     compared: str | None
     accuracy: float | None
     equal: float | None = None
-    largest: float | None = None
+    largest: int | None = None
+    largest_logit: int | None = None
     share: float | None = None
     first: str | None = None
 
@@ -206,6 +207,7 @@ def _of_runtime(name: str, found: Agreement, samples: Samples) -> StageResult:
         accuracy=_accuracy(found.classes, samples.labels),
         equal=float(found.same.mean()),
         largest=found.largest,
+        largest_logit=found.largest_logit,
         share=found.share,
         first=found.first,
     )

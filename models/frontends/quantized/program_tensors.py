@@ -51,6 +51,11 @@ class QuantizedSource:
         """The node whose values a tensor's are, by the tensor's name; outputs as well."""
         return {**self.nodes, **{name: node for name, (node, _) in self.outputs.items()}}
 
+    @property
+    def unrounded(self) -> frozenset[str]:
+        """Raw layers whose logits the program doesn't round to codes: :meth:`pair` has them in steps of one scale."""
+        return frozenset(name for name, (_, quantization) in self.outputs.items() if quantization is None)
+
     def given(self, images: np.ndarray) -> torch.Tensor:
         """What the program takes for images (N, height, width, channels): int8 are codes of the network's input."""
         values, like = images, image_taken(self.program)

@@ -18,7 +18,12 @@ def source_rows(model: Any, samples: Any, config: str) -> list[tuple[str, str]]:
 
 
 def stages(result: dict[str, Any]) -> Columns:
-    """Every way in which a model was computed (:func:`offramp.intake.verification.verify_model`)."""
+    """Every way in which a model was computed (:func:`offramp.intake.verification.verify_model`).
+
+    Logits have a column of their own where some are compared as accumulators.
+    """
+    logits = [each.get("largest_logit") for each in result["stages"]]
+    has_logits = any(each is not None for each in logits)
     head = [
         "stage",
         "images",
@@ -26,6 +31,7 @@ def stages(result: dict[str, Any]) -> Columns:
         "equal to golden, %",
         "compared",
         "largest difference, codes",
+        *(["largest difference of logits, accumulator steps"] if has_logits else []),
         "values that differ, %",
         "first to differ",
     ]
@@ -37,10 +43,11 @@ def stages(result: dict[str, Any]) -> Columns:
             points(each["equal"]),
             each.get("compared") or "-",
             count(each["largest"]),
+            *([count(logit)] if has_logits else []),
             points(each["share"]),
             each["first"] or "-",
         ]
-        for each in result["stages"]
+        for each, logit in zip(result["stages"], logits, strict=True)
     ]
     return Columns(head, rows)
 

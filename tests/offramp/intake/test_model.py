@@ -87,6 +87,7 @@ def test_a_tflite_file_is_compared_with_its_own_runtime(tmp_path):
     codes = np.random.default_rng(0).integers(-128, 128, (20, 4, 4, 1)).astype(np.int8)
     agreement = found.runtime.compare(codes, None)
     assert (found.runtime.exact, agreement.equal, agreement.first, agreement.largest) == (True, True, None, 0)
+    assert agreement.largest_logit is None  # the file's outputs are codes
     assert agreement.tensors >= 2
     assert (agreement.classes == golden.run(found.network, codes).classes).mean() > 0.9
 
@@ -112,7 +113,8 @@ def test_what_one_scale_for_all_logits_changes_is_noted(tmp_path):
     most = float(note.split()[-3])
     codes = np.random.default_rng(0).integers(-128, 128, (20, 4, 4, 2)).astype(np.int8)
     agreement = found.runtime.compare(codes, None)
-    assert 1 < agreement.largest <= most / found.network.layers[-1].output.scale
+    assert 1 < agreement.largest_logit <= most / found.network.layers[-1].output.scale
+    assert agreement.largest <= 1  # of the codes, the logits' steps not among them
 
 
 @pytest.mark.parametrize("count", [1, 4])

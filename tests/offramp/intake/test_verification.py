@@ -78,14 +78,15 @@ def test_a_difference_names_its_first_layer(tflite, ran):
         found = model.runtime.compare(codes, progress)
         same = found.same.copy()
         same[2] = False
-        return replace(found, same=same, largest=1, share=0.01, first="conv2d_0")
+        return replace(found, same=same, largest=1, largest_logit=40, share=0.01, first="conv2d_0")
 
     for exact, agrees in ((True, False), (False, True)):
         other = replace(model, runtime=Runtime(name="source", exact=exact, compare=compare))
         found = verify_model(other, program, samples, rtl_images=1)
         assert (found["reference_equal"], found["agrees"], found["values_equal"]) == (False, agrees, True)
         source = found["stages"][0]
-        assert (source["equal"], source["largest"], source["first"]) == (0.75, 1, "conv2d_0")
+        assert (source["equal"], source["largest"], source["largest_logit"]) == (0.75, 1, 40)
+        assert source["first"] == "conv2d_0"
         assert found["per_image"]["equal"]["source"] == [True, True, False, True]
 
 

@@ -120,6 +120,12 @@ class Lowering:
         taken = {INPUT, *self.steps}
         return next(new for new in (name, *(f"{name}_{n}" for n in range(1, len(taken) + 1))) if new not in taken)
 
+    def module_name(self, node: fx.Node, kind: str) -> str:
+        """What a user calls the module of an operator: of maps it is a Conv2d, of rows of columns a Conv1d."""
+        operand = node.args[0]
+        assert isinstance(operand, fx.Node)
+        return f"{kind}{2 if self.exported.values[operand].ndim == 4 else 1}d"
+
     def shape(self, name: str) -> tuple[int, int, int]:
         """Height, width, channels of a step's output or of the image."""
         return self.exported.shape if name == INPUT else self.steps[name].shape

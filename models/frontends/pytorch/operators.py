@@ -103,6 +103,7 @@ def _called(target: Any) -> str:
 def _conv(found: Lowering, node: fx.Node) -> Map:
     """A convolution; what groups don't multiply, and what dilation leaves out, are weights of zero."""
     given, source, location = arguments(node), found.map(node), found.location(node)
+    what = found.module_name(node, "Conv")
     if given.get("transposed", False):
         raise ValueError(f"{location}: a convolution must not be transposed: one at the full size is the nearest")
     weight, bias = found.weights(node, given["weight"], given["bias"])
@@ -113,7 +114,7 @@ def _conv(found: Lowering, node: fx.Node) -> Map:
     height, width, channels = found.shape(source.name)
     height, width = height + sum(source.pads[:2]), width + sum(source.pads[2:])
     if source.mask or source.order != FIRST or found.layout(given["input"]) != (channels, height, width):
-        raise ValueError(f"{location}: Conv2d must read a map (channels, height, width), not a flat one")
+        raise ValueError(f"{location}: {what} must read a map (channels, height, width), not a flat one")
     depthwise = given["groups"] == channels == len(weight) > 1
     weight = _dilated(weight if depthwise else _dense(weight, given["groups"]), pair(given["dilation"]))
     stride, own = pair(given["stride"]), _padding(given["padding"], weight)
@@ -212,9 +213,10 @@ def weighted_values(
 
 
 def _norm(found: Lowering, node: fx.Node) -> Map:
-    given, step = arguments(node), found.fusable(node, "BatchNorm2d", ("conv", "depthwise"))
+    given, what = arguments(node), found.module_name(node, "BatchNorm")
+    step = found.fusable(node, what, ("conv", "depthwise"))
     if given.get("training", False) or given.get("running_mean") is None:
-        raise ValueError(f"{found.location(node)}: BatchNorm2d must keep running statistics")
+        raise ValueError(f"{found.location(node)}: {what} must keep running statistics")
     assert step.weight is not None
     assert step.bias is not None
     what, count = "batch norm parameters", len(step.weight)
@@ -307,7 +309,7 @@ def _pad(found: Lowering, node: fx.Node) -> Map:
     usual = mode == "constant" and not given["value"] and len(sizes) <= 4 and min(sizes) >= 0
     if not convolved or not usual or source.mask or source.order != FIRST:
         raise ValueError(
-            f"{found.location(node)}: padding must add rows and columns of zeros before a Conv2d, "
+            f"{found.location(node)}: padding must add rows and columns of zeros before a convolution, "
             f"not {tuple(sizes)} of {mode} {given['value'] or 0}"
         )
     return replace(source, pads=_together(source.pads, (top, bottom, left, right)))

@@ -19,16 +19,17 @@ __all__ = ["MAX_POOLS", "average_pool", "global_pool", "is_unreached", "largest"
 
 def global_pool(found: Lowering, node: fx.Node) -> Map:
     """An average of as many windows as there are to be results."""
-    return _pool(found, node, *_adaptive(found, node, "AdaptiveAvgPool2d"))
+    return _pool(found, node, *_adaptive(found, node, "AdaptiveAvgPool"))
 
 
 def largest(found: Lowering, node: fx.Node) -> Map:
     """The same of the largest values."""
-    return _pool(found, node, *_adaptive(found, node, "AdaptiveMaxPool2d"), kind="max_pool")
+    return _pool(found, node, *_adaptive(found, node, "AdaptiveMaxPool"), kind="max_pool")
 
 
-def _adaptive(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, int], tuple[int, int]]:
+def _adaptive(found: Lowering, node: fx.Node, kind: str) -> tuple[Map, tuple[int, int], tuple[int, int]]:
     """The map, and windows and strides that PyTorch takes for so many results, where these are always the same."""
+    what = found.module_name(node, kind)
     source, sizes = found.whole(node, what), arguments(node)["output_size"]
     value = found.exported.values[node]
     counts = _sizes(found, node, sizes, 1) if isinstance(value, torch.Tensor) else pair(sizes)
@@ -86,7 +87,8 @@ def _over(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, in
 
 def average_pool(found: Lowering, node: fx.Node) -> Map:
     """An average over windows; where they reach beyond the map, a convolution of equal weights."""
-    source, given, location = found.whole(node, "AvgPool2d"), arguments(node), found.location(node)
+    what, given, location = found.module_name(node, "AvgPool"), arguments(node), found.location(node)
+    source = found.whole(node, what)
     rows, columns = _sizes(found, node, given["padding"], 0)
     window, stride = (_sizes(found, node, sizes or given["kernel_size"], 1) for sizes in (None, given["stride"]))
     divisor, (height, width, channels) = given.get("divisor_override"), found.shape(source.name)
@@ -97,7 +99,7 @@ def average_pool(found: Lowering, node: fx.Node) -> Map:
         counts = [_counts(*each, counted=given["count_include_pad"]) for each in sizes]
         if any(len(each) > 1 for each in counts):
             raise ValueError(
-                f"{location}: every window of an AvgPool2d must be divided by the same number: the zeros around it "
+                f"{location}: every window of an {what} must be divided by the same number: the zeros around it "
                 "must count (count_include_pad=True, without ceil_mode), or there be none"
             )
         down, right = (each.pop() for each in counts)
@@ -127,9 +129,10 @@ def max_pool(found: Lowering, node: fx.Node) -> Map:
     """The largest of windows; the last ones may reach beyond the map, and padding before it may be of -infinity."""
     given, operand = arguments(node), node.args[0]
     padded = isinstance(operand, fx.Node) and is_unreached(operand)
-    source = found.map(operand) if padded else found.whole(node, "MaxPool2d")  # type: ignore[arg-type]
+    what = found.module_name(node, "MaxPool")
+    source = found.map(operand) if padded else found.whole(node, what)  # type: ignore[arg-type]
     if set(given["dilation"]) != {1}:
-        raise ValueError(f"{found.location(node)}: MaxPool2d must have dilation 1")
+        raise ValueError(f"{found.location(node)}: {what} must have dilation 1")
     rows, columns = _sizes(found, node, given["padding"], 0)
     above, below, left, right = _around(operand) if padded else NO_PADS  # type: ignore[arg-type]
     pads = (above + rows, below + rows, left + columns, right + columns)

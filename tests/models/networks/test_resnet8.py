@@ -96,7 +96,7 @@ def test_integers_twin_and_surrogate_agree(shape, exits, widths):
 def test_zero_pad_needs_a_convolution():
     model = nn.Sequential(nn.ZeroPad2d(1), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
     with pytest.raises(
-        ValueError, match=r"0: padding must add rows and columns of zeros before a Conv2d, not \(1, 1, 1, 1\) of"
+        ValueError, match=r"0: padding must add rows and columns of zeros before a convolution, not \(1, 1, 1, 1\) of"
     ):
         lower(model, (4, 4, 1))
     model = nn.Sequential(nn.ZeroPad2d((1, 0, 0, -1)), nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(30, 2))

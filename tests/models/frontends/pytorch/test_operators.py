@@ -34,7 +34,7 @@ REFUSED = [
     ),
     (nn.Sequential(nn.ConstantPad2d(1, 0.5), nn.Conv2d(4, 4, 3)), "^between.0: padding must add .*constant 0.5$"),
     (nn.Sequential(nn.ZeroPad2d(-1), nn.Conv2d(4, 4, 3)), "^between.0: padding must add rows and columns"),
-    (nn.ZeroPad2d(1), "^between: padding must add rows and columns of zeros before a Conv2d"),
+    (nn.ZeroPad2d(1), "^between: padding must add rows and columns of zeros before a convolution"),
     (
         nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)),
         r"^between.1: BatchNorm2d must be the only reader of one of conv",
@@ -237,3 +237,31 @@ def test_maps_of_one_row_have_one_dimension(pool, kind):
     graph = checked(net, (1, 12, 2))
     assert [step.kind for step in graph.steps] == ["conv", "conv", kind, "linear"]
     assert graph.steps[0].shape == (1, 6, 4)
+
+
+class Rows(nn.Module):
+    """A body of one dimension between two layers."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.first, self.body, self.last = nn.Conv1d(1, 4, 1), body, nn.LazyLinear(3)
+
+    def forward(self, x):
+        return self.last(self.body(self.first(x.squeeze(2))).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (Call(lambda x: nn.functional.conv1d(x.view(len(x), 8, 6), torch.ones(4, 8, 1))), "Conv1d must read a map"),
+        (nn.BatchNorm1d(4, track_running_stats=False), "BatchNorm1d must keep running statistics"),
+        (nn.AvgPool1d(2, padding=1, count_include_pad=False), "every window of an AvgPool1d must be divided"),
+        (nn.MaxPool1d(2, dilation=2), "MaxPool1d must have dilation 1"),
+        (nn.AdaptiveAvgPool1d(5), r"AdaptiveAvgPool1d must give sizes .*, not \(1, 5\)"),
+    ],
+)
+def test_layers_of_one_dimension_are_named_as_such(body, said):
+    net = Rows(body).eval()
+    net(torch.zeros(2, 1, 1, 12))
+    with pytest.raises(ValueError, match=f"^body: {said}"):
+        lower(net, (1, 12, 1))

@@ -84,8 +84,10 @@ def _quantization(found: Lowering, node: fx.Node) -> Quantization:
     offset = _OFFSETS.get(given["dtype"])
     if offset is None or not -128 <= low - offset <= high - offset <= 127:
         raise ValueError(f"{location}: maps must be of int8 or uint8, not {given['dtype']} of {low}..{high}")
-    if not 0 < scale.item() < math.inf or not zero_point.item().is_integer():
+    if not 0 < scale.item() < math.inf:
         raise ValueError(f"{location}: a scale must be positive and finite, not {scale.item()}")
+    if not zero_point.item().is_integer():
+        raise ValueError(f"{location}: a zero point must be an integer, not {zero_point.item()}")
     return Quantization(
         scale=scale.item(), zero_point=int(zero_point.item()) - offset, low=low - offset, high=high - offset
     )
@@ -135,6 +137,8 @@ def clamp_bounds(found: Lowering, node: fx.Node) -> tuple[float, float]:
             if value.numel() != 1:
                 raise ValueError(f"{found.location(node)}: bounds of a clamp must be the same for all channels")
         bounds.append(none if value is None else float(value))
+    if not (bounds[0] < math.inf and bounds[1] > -math.inf):
+        raise ValueError(f"{found.location(node)}: bounds of a clamp must be numbers, not {bounds[0]} and {bounds[1]}")
     if bounds[0] > bounds[1]:
         raise ValueError(f"{found.location(node)}: bounds of a clamp must be ordered, not {bounds[0]} and {bounds[1]}")
     return bounds[0], bounds[1]

@@ -126,8 +126,19 @@ def test_weights_keep_their_scales(layer, per_channel):
         ),
         (lambda n, x: n.q(x, math.inf), "quantize_per_tensor: a scale must be positive and finite, not inf"),
         (
+            lambda n, x: QD.quantize_per_channel(
+                x, torch.full((2,), 0.1), torch.full((2,), 0.5), 1, -128, 127, torch.int8
+            ),
+            "quantize_per_channel: a zero point must be an integer, not 0.5",
+        ),
+        (
             lambda n, x: QD.quantize_per_tensor(x, 0.1, 0, -200, 127, torch.int16),
             "quantize_per_tensor: maps must be of int8 or uint8, not torch.int16 of -200..127",
+        ),
+        (lambda n, x: n.round(x).clamp(0, math.nan), "clamp: bounds of a clamp must be numbers, not 0.0 and nan"),
+        (
+            lambda n, x: n.round(x).clamp(torch.tensor(math.nan), None),
+            "clamp: bounds must be finite, not NaN or infinite",
         ),
         (lambda n, x: n.round(x).clamp(2, 1), "clamp: bounds of a clamp must be ordered, not 2.0 and 1.0"),
         (

@@ -136,6 +136,7 @@ def test_weights_keep_their_scales(layer, per_channel):
             "quantize_per_tensor: maps must be of int8 or uint8, not torch.int16 of -200..127",
         ),
         (lambda n, x: n.round(x).clamp(0, math.nan), "clamp: bounds of a clamp must be numbers, not 0.0 and nan"),
+        (lambda n, x: n.round(x).clamp(min=math.inf), "clamp: bounds of a clamp must be numbers, not inf and inf"),
         (
             lambda n, x: n.round(x).clamp(torch.tensor(math.nan), None),
             "clamp: bounds must be finite, not NaN or infinite",

@@ -132,8 +132,13 @@ def refusals(module: OnnxModule, graph: OnnxGraph) -> list[str]:
     return found
 
 
-def compare(module: OnnxModule, graph: OnnxGraph) -> None:
+def compare(module: OnnxModule, graph: OnnxGraph) -> dict[str, tuple[int, ...]]:
     """Refuse a module that computes anything else than its file, on random images.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        Shape of each output of the file's.
 
     Raises
     ------
@@ -146,6 +151,7 @@ def compare(module: OnnxModule, graph: OnnxGraph) -> None:
     evaluator = reference(graph)
     rng = np.random.default_rng(_SEED)
     noise = _NOISE + _ROUNDINGS * _precision(graph)
+    shapes = dict[str, tuple[int, ...]]()
     for _ in range(_RUNS if products < _FEW else 1):
         images = _images(module, graph.input, batch, rng)
         try:
@@ -157,6 +163,7 @@ def compare(module: OnnxModule, graph: OnnxGraph) -> None:
             raise ValueError(
                 f"ONNX's reference implementation must compute the file, but: {type(error).__name__}: {said}"
             ) from error
+        shapes = {name: np.shape(expected[name]) for name in graph.outputs}
         comparison = _Comparison(module, expected, noise)
         every = [child for child in module.modules() if isinstance(child, Quantize)]
         hooks = [child.register_forward_hook(comparison.quantizing) for child in every]
@@ -166,6 +173,7 @@ def compare(module: OnnxModule, graph: OnnxGraph) -> None:
             finally:
                 for hook in hooks:
                     hook.remove()
+    return shapes
 
 
 def _precision(graph: OnnxGraph) -> float:

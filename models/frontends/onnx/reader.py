@@ -3,7 +3,7 @@
 Supported are opsets 7 to the newest of the package ``onnx``, the operators of
 :data:`models.frontends.onnx.operators.OPERATORS` and :data:`models.frontends.onnx.quantized.QUANTIZED`,
 QuantizeLinear and DequantizeLinear with a Clip of codes between them, and whatever computes constants and sizes alone.
-Softmax, LogSoftmax, Sigmoid, Tanh and ArgMax at the end are left out, and the module's notes say so.
+Softmax, LogSoftmax, Sigmoid, Tanh and ArgMax over all values at the end are left out, and the module's notes say so.
 """
 
 from dataclasses import replace
@@ -42,7 +42,7 @@ def read(path: Path | str, shape: tuple[int, int, int] | None = None) -> OnnxMod
     ModuleNotFoundError
         When the package ``onnx`` isn't installed.
     """
-    graph, notes = without_tail(parse(path))
+    graph, notes, tails = without_tail(parse(path))
     try:
         graph = replace(graph, input=replace(graph.input, is_channels_last=is_channels_last(graph)))
         source, found = _sized(graph.input, shape)
@@ -50,7 +50,9 @@ def read(path: Path | str, shape: tuple[int, int, int] | None = None) -> OnnxMod
         module = build(graph, found, notes).eval()
         reasons = refusals(module, graph)
         if not reasons:
-            compare(module, graph)
+            shapes = compare(module, graph)
+            for tail in tails:
+                tail.check(shapes[tail.logits])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if reasons:

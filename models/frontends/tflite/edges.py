@@ -178,8 +178,8 @@ def end_of(graph: Subgraph, writers: Mapping[int, Operator], output: int) -> End
         operator = writers[number]
         first = operator.inputs[0] if operator.inputs else -1
         kept = operator.name == "QUANTIZE" and _same_codes(graph, first, number)
-        flat = operator.name == "SOFTMAX" and not _rises(operator)
-        if operator.objections or flat or not (operator.name in (*BEHIND, *_VIEWS) or kept):
+        mixes = operator.name == "SOFTMAX" and not (_rises(operator) and _is_flat(graph, first))
+        if operator.objections or mixes or not (operator.name in (*BEHIND, *_VIEWS) or kept):
             break
         behind.insert(0, operator.name)
         number = first
@@ -190,12 +190,20 @@ def refusal(operator: Operator) -> str:
     """Why an operator that keeps the order of values isn't followed where it stands."""
     if operator.name == "SOFTMAX" and not _rises(operator):
         return f"SOFTMAX with beta {operator.options['beta']}; nearest: above 0"
+    if operator.name == "SOFTMAX":
+        return "SOFTMAX before the end, or over the channels of a map; nearest: at the end only, over all values"
     return f"{operator.name} before the end; nearest: at the end only"
 
 
 def _rises(operator: Operator) -> bool:
     """Whether a SOFTMAX keeps the order of the logits."""
     return bool(0 < operator.options["beta"] < np.inf)
+
+
+def _is_flat(graph: Subgraph, number: int) -> bool:
+    """Whether all values of an image are along a tensor's last axis, over which a SOFTMAX is."""
+    shape = graph.tensors[number].shape
+    return shape[-1:] == (prod(shape[1:]),)
 
 
 def _same_codes(graph: Subgraph, first: int, second: int) -> bool:

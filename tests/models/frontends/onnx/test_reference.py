@@ -88,7 +88,7 @@ def test_the_reference_computes_what_is_left_of_a_graph(tmp_path):
         node("Constant", "", "c", value_float=2.0), node("Mul", "x c", "m"), node("Flatten", "m", "l"),
         node("Softmax", "l", "y"), node("LSTM", "x w w", "z", hidden_size=3),
     ]  # fmt: skip
-    graph, _ = without_tail(parse(saved(tmp_path, model(nodes, MAP, {"w": np.ones((1, 12, 3), np.float32)}))))
+    graph, _, _ = without_tail(parse(saved(tmp_path, model(nodes, MAP, {"w": np.ones((1, 12, 3), np.float32)}))))
     assert graph.outputs == ("l",)
     given = np.ones(MAP, np.float32)
     (found,) = reference(graph).run(None, {"x": given})

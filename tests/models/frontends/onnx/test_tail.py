@@ -66,7 +66,7 @@ def test_what_no_output_needs_may_be_anything(tmp_path):
 def ended(folder, nodes, outputs="y", opset=17):
     """What is left of a graph that computes logits ``l`` and goes on with nodes: its outputs and notes."""
     every = [node("Flatten", "x", "f"), node("MatMul", "f w", "l"), *nodes]
-    graph, notes = without_tail(parse(saved(folder, model(every, MAP, {"w": WEIGHT}, outputs=outputs, opset=opset))))
+    graph, notes, _ = without_tail(parse(saved(folder, model(every, MAP, {"w": WEIGHT}, outputs=outputs, opset=opset))))
     assert {name for made in graph.nodes for name in made.outputs} >= set(graph.outputs)
     return graph.outputs, notes
 
@@ -120,3 +120,45 @@ def test_nodes_that_no_output_needs_go_and_the_others_keep_their_order():
                 wanted |= more
             found = [one.name for one in needed(graph_of(edges, "".join(outputs))).nodes]
             assert found == [written for written in edges if wanted & set(written)]
+
+
+CONV = {"k": np.random.default_rng(5).standard_normal((4, 3, 3, 3)).astype(np.float32), "t": np.array([0, 2, -1])}
+
+
+@pytest.mark.parametrize(
+    ("window", "nodes", "opset", "said"),
+    [
+        (3, [node("Softmax", "l", axis=-1)], 17, "Softmax .* not over axis -1 of .4, 6, 6.: leave it out"),
+        (3, [node("Softmax", "l", axis=1)], 17, "Softmax .* not over axis 1 of .4, 6, 6."),
+        (3, [node("ArgMax", "l", axis=1)], 17, "ArgMax .* not over axis 1 of .4, 6, 6."),
+        (3, [node("Softmax", "l", axis=-1)], 11, "Softmax .* not over axis -1 of .4, 6, 6."),
+        (3, [node("Softmax", "l")], 11, None),
+        (8, [node("Softmax", "l", axis=1)], 17, None),
+        (8, [node("Softmax", "l", axis=-1)], 17, "Softmax .* not over axis -1 of .4, 1, 1."),
+        (8, [node("Sigmoid", "l", "s"), node("ArgMax", "s", axis=1)], 17, None),
+        (8, [node("Flatten", "l", "f"), node("Softmax", "f")], 17, None),
+        (8, [node("Sigmoid", "l", "s"), node("Flatten", "s", "f"), node("ArgMax", "f", axis=-1)], 17, None),
+        (
+            8,
+            [node("Sigmoid", "l", "s"), node("Reshape", "s t", "f"), node("ArgMax", "f", axis=-1)],
+            17,
+            "ArgMax .* not over axis -1 of .2, 2.",
+        ),
+        (
+            8,
+            [node("Sigmoid", "l", "s"), node("Shape", "s", "z"), node("Reshape", "s z", "f"), node("Softmax", "f")],
+            17,
+            "Softmax .* not over axis -1 of sizes that aren't known",
+        ),
+    ],
+)
+def test_what_is_left_out_is_over_all_values_of_an_image(tmp_path, window, nodes, opset, said):
+    """Over the positions of a map, or over its channels at each of them, it would change which value is the largest."""
+    pool = [node("AveragePool", "c", "l", kernel_shape=[6, 6])] if window == 8 else [node("Identity", "c", "l")]
+    every = [node("Conv", "x k", "c"), *pool, *nodes]
+    path = saved(tmp_path, model(every, MAP, CONV, opset=opset))
+    if said is None:
+        assert "the order of the classes stays" in read(path).program.notes[0]
+    else:
+        with pytest.raises(ValueError, match=said):
+            read(path)

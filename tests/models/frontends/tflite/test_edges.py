@@ -69,6 +69,11 @@ def test_endings(tmp_path, names, head):
         else:
             getattr(b, "max_pool" if head == "pool" else "average_pool")(source, logits, (3, 4), (1, 1), Padding=VALID)
     model = b.finish([image], [tail(b, logits, *names)])
+    if head == "conv1" and "SOFTMAX" in names and "RESHAPE" not in names[:1]:
+        # Over the channels at each position of a map it changes which value is the largest.
+        with pytest.raises(ValueError, match="SOFTMAX before the end, or over the channels of a map; nearest: at the"):
+            read_bytes(tmp_path, model)
+        return
     found = assert_equals_litert(tmp_path, model, count=40)
     (output,) = found.outputs
     assert (output.accumulators is None) == (head != "linear")

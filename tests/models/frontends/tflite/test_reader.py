@@ -227,7 +227,8 @@ def test_all_that_is_unsupported_stands_in_one_error(tmp_path):
         r"\(operator 0 'tensor1', operator 5 'tensor0'\); "
         r"CONV_2D with dilation \(0, 1\) \(operator 1 'tensor2'\); "
         r"ADD with activation TANH; nearest: NONE, RELU, RELU6, RELU_N1_TO_1, RELU_0_TO_1 \(operator 2 'tensor3'\); "
-        r"SOFTMAX before the end; nearest: at the end only \(operator 3 'tensor4'\); "
+        r"SOFTMAX before the end, or over the channels of a map; nearest: at the end only, over all values "
+        r"\(operator 3 'tensor4'\); "
         r"TANH; nearest: RELU_N1_TO_1 \(operator 4 'tensor5'\); "
         r"LOGISTIC that writes tensor 0 \(tensor0\), which holds something already \(operator 5 'tensor0'\)$"
     )

@@ -1,5 +1,6 @@
 """The layers that are built so far of a quantized program."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from hw.network.network import INPUT, Layer, Tensor
@@ -24,11 +25,15 @@ class BuiltLayers:
     layers : list of Layer
     image : Tensor or None
         None until a layer needs the image.
+    errors : dict of str to float
+        How far the values of a sum may be from the program's before they are rounded, by its name, where a summand has
+        been rounded that the program leaves in float.
     """
 
     def __init__(self) -> None:
         self.layers: list[Layer] = []
         self.image: Tensor | None = None
+        self.errors: dict[str, float] = {}
 
     def tensor(self, name: str) -> Tensor:
         """A tensor that has been built."""
@@ -36,6 +41,17 @@ class BuiltLayers:
             assert self.image is not None
             return self.image
         return next(layer.output for layer in self.layers if layer.name == name)
+
+    def clamp(self, name: str) -> tuple[int, int]:
+        """The lowest and the highest code of a tensor."""
+        return next((layer.clamp for layer in self.layers if layer.name == name), (-128, 127))
+
+    def passed(self, name: str, sources: Iterable[str]) -> str:
+        """The name of a tensor, which has its values from others, and so their errors."""
+        errors = [self.errors[source] for source in sources if source in self.errors]
+        if errors:
+            self.errors[name] = max(errors)
+        return name
 
     def add(self, layer: Layer) -> str:
         """Append a layer, by another name where its own is taken; the name."""

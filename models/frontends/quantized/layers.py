@@ -30,14 +30,12 @@ from models.frontends.identities import affine, averaged, concatenated, raw_outp
 from models.frontends.pytorch.lowering import REFUSED, UnknownError
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized.built_layers import BuiltLayers, output_of
+from models.frontends.quantized.float_summands import MOST_CODES, codes_off, summand_quantization
 from models.frontends.quantized.lowering import ANY, CodeRequest, Quantization, QuantizedLowering, QuantizedStep
 from models.frontends.quantized.weights import in_one_scale, int8_parts, raw_linear, weight_codes
 from models.frontends.requantization import int32_biases, weighted_fields
 
 __all__ = ["LayerBuilder"]
-
-_GIVING = ("max_pool", "concat", "clip")  # kinds of steps that give on values which they read
-_GRID = 1e-4  # of a step, by which a bound may be beside a code where a clamp stands before another layer
 
 
 class LayerBuilder:
@@ -54,7 +52,7 @@ class LayerBuilder:
     ----------
     built : BuiltLayers
     nodes : dict of str to str
-        The program's node whose codes are a tensor's, by the tensor's name.
+        The program's node whose codes are a tensor's, or their values, by the tensor's name.
     outputs : dict of str to (str, Quantization or None)
         The program's node that a raw layer stands for, by the layer's name, and how it is quantized, if it is.
     rounded : dict of str to array
@@ -122,7 +120,7 @@ class LayerBuilder:
                 needed.update(step.inputs)
         for step in self.found.steps.values():
             if step.name in needed and step.kind in ("conv", "depthwise", "linear", "add", "affine"):
-                for name in self._averaged(step).inputs:
+                for name in set(self._averaged(step).inputs) - {self._float_summand(step)}:
                     with suppress(UnknownError):
                         self._codes(name)
 
@@ -145,19 +143,19 @@ class LayerBuilder:
         if name == INPUT:
             return self._image_codes()
         step = self.found.steps[name]
-        quantization = self._own(step)
-        if quantization is None and self._is_unknown(step):
+        quantization = self.found.own(step)
+        if quantization is None and self.found.is_refused(step):
             raise UnknownError
         if quantization is None:
             rule = "what a layer computes must be quantized before the next one reads it"
             is_summed = any(each.kind == "add" and name in each.inputs for each in self.found.steps.values())
             advice = f"let the quantizer round it, too{', as XNNPACKQuantizer does before a sum' * is_summed}"
             raise self._refuse(name, f"{name}: {rule}, {step.kind} is read as it is: {advice}")
-        if step.kind != "quantize":
-            return self._made_of(name, CodeRequest(quantization))
-        made = self._made_of(step.inputs[0], CodeRequest(quantization))
-        for tensor in {made, INPUT} if step.inputs[0] == INPUT else {made}:
-            self.nodes.setdefault(tensor, self.found.nodes[name].name)
+        rounds = step.kind == "quantize"
+        made = self._made_of(step.inputs[0] if rounds else name, CodeRequest(quantization))
+        for tensor in {made, INPUT} if rounds and step.inputs[0] == INPUT else {made}:
+            if name in self.found.nodes:
+                self.nodes.setdefault(tensor, self.found.nodes[name].name)
         return made
 
     def _image_codes(self) -> str:
@@ -170,24 +168,6 @@ class LayerBuilder:
                 "what scales it can be said by --mean and --deviation instead",
             )
         return self._codes(rounded)
-
-    def _own(self, step: GraphStep) -> Quantization | None:
-        """The quantization that a step's values have without being rounded again."""
-        if isinstance(step, QuantizedStep) and step.quantization is not None:
-            return step.quantization
-        if isinstance(step, QuantizedStep) and step.negates and step.inputs[0] != INPUT:
-            before = self._own(self.found.steps[step.inputs[0]])
-            return None if before is None else before.negated
-        if not self._gives(step):
-            return None
-        owns = {None if name == INPUT else self._own(self.found.steps[name]) for name in step.inputs}
-        own = owns.pop()
-        if owns or own is None:
-            return None
-        if isinstance(step, QuantizedStep) and step.kind == "clip":
-            steps = [bound / own.scale for bound in step.bounds if math.isfinite(bound)]
-            return own if all(abs(number - round(number)) < _GRID for number in steps) else None
-        return own
 
     def _made_of(self, name: str, request: CodeRequest) -> str:
         """The tensor that holds what a request asks of a step or of the image."""
@@ -206,15 +186,6 @@ class LayerBuilder:
         """Note why a step, or what becomes of the image, can't be built; what is to be raised then."""
         self.found.refuse(self.found.nodes.get(name, self.found.exported.image), reason)
         return UnknownError()
-
-    def _gives(self, step: GraphStep) -> bool:
-        """Whether a step gives on values that it reads."""
-        return step.kind in _GIVING or step.name in self.found.moved
-
-    def _is_unknown(self, step: GraphStep) -> bool:
-        """Whether a step gives on values of an operator that was refused."""
-        given = [self.found.steps[name] for name in step.inputs if name != INPUT] if self._gives(step) else []
-        return step.kind == REFUSED or any(map(self._is_unknown, given))
 
     def _stand_in(self, name: str, request: CodeRequest) -> str:
         """A layer with the output that a step would have: it is none, for the step has been refused."""
@@ -237,9 +208,7 @@ class LayerBuilder:
         if step.kind == "pool":
             return self._pool(step, request)
         if step.kind == "add":
-            inputs = tuple(self._codes(source) for source in step.inputs)
-            add = Add(name=name, inputs=inputs, output=output_of(step, request), clamp=request.clamp)
-            return self.built.add(add)
+            return self._add(step, request)
         if isinstance(step, QuantizedStep) and step.kind == "affine":
             return self._affine(step, request)
         if step.kind in ("conv", "depthwise", "linear"):
@@ -267,12 +236,43 @@ class LayerBuilder:
         if step.quantization == request.quantization and self._readers[step.name] == 1 and step.inputs[0] != INPUT:
             return self._made_of(step.inputs[0], request)  # What reads the codes now is what clamps them.
         source = self._codes(step.name)
-        within = next((layer.clamp for layer in self.built.layers if layer.name == source), (-128, 127))
-        low, high = request.clamp
+        within, (low, high) = self.built.clamp(source), request.clamp
         if step.quantization == request.quantization and low <= within[0] and within[1] <= high:
             return source
         layer = rescaled(step.name, source, self.built.tensor(source), output_of(step, request), request.clamp)
         return self.built.add(layer)
+
+    def _float_summand(self, step: GraphStep) -> str | None:
+        """What a sum reads that isn't rounded, where its other summand is."""
+        if step.kind != "add":
+            return None
+        unrounded = {name for name in step.inputs if name != INPUT and self.found.own(self._step(name)) is None}
+        if len(unrounded) != 1 or set(step.inputs) == unrounded:
+            return None
+        (name,) = unrounded
+        return None if self.found.is_refused(self._step(name)) else name
+
+    def _add(self, step: GraphStep, request: CodeRequest) -> str:
+        """A sum of codes; a summand that isn't rounded is, so that the sum's codes differ least."""
+        summand, error = self._float_summand(step), 0.0
+        made = {name: self._codes(name) for name in step.inputs if name != summand}
+        if summand is not None:
+            (other,) = made.values()
+            given = summand_quantization(request, self.built.tensor(other), self.built.clamp(other))
+            made[summand] = self._made_of(summand, CodeRequest(given))
+            error = given.scale / 2 + self.built.errors.get(made[summand], 0.0)
+            off = codes_off(error, request.quantization.scale)
+            if off > MOST_CODES:
+                raise ValueError(
+                    f"{step.name}: a sum with a summand that isn't rounded must differ by {MOST_CODES} codes at most, "
+                    f"not {off}: let the quantizer round {summand}, too, as XNNPACKQuantizer does"
+                )
+        inputs = tuple(made[name] for name in step.inputs)
+        add = Add(name=step.name, inputs=inputs, output=output_of(step, request), clamp=request.clamp)
+        name = self.built.add(add)
+        if summand is not None:
+            self.built.errors[name] = error
+        return name
 
     def _affine(self, step: QuantizedStep, request: CodeRequest) -> str:
         assert step.gain is not None
@@ -288,18 +288,18 @@ class LayerBuilder:
             part = self.found.steps.get(name)
             is_code = part is not None and part.kind == "quantize"
             parts.append(self._codes(name) if is_code else self._made_of(name, request))
-        return self.built.together(step, parts, request)
+        return self.built.passed(self.built.together(step, parts, request), parts)
 
     def _max_pool(self, step: GraphStep, request: CodeRequest) -> str:
         assert step.window is not None
-        own = self._own(step)
+        own = self.found.own(step)
         inner = request if own is None else CodeRequest(own, request.bounds if own == request.quantization else ANY)
         source = self._made_of(step.inputs[0], inner) if own is None else self._codes(step.inputs[0])
         pool = MaxPool2D(
             name=step.name, inputs=(source,), output=output_of(step, inner), clamp=inner.clamp,
             window=step.window, stride=step.stride, pads=step.pads,
         )  # fmt: skip
-        made = self.built.add(pool)
+        made = self.built.passed(self.built.add(pool), [source])
         if inner.quantization == request.quantization:
             return made
         layer = rescaled(f"{step.name}.scale", made, pool.output, output_of(step, request), request.clamp)
@@ -310,7 +310,7 @@ class LayerBuilder:
         assert step.window is not None
         inner = self.found.steps.get(step.inputs[0])
         along_channels = isinstance(inner, QuantizedStep) and inner.kind == "concat" and inner.axis == 2
-        if inner is not None and along_channels and self._own(inner) is None:
+        if inner is not None and along_channels and self.found.own(inner) is None:
             return self._pools(step, inner, request)
         source = self._codes(step.inputs[0])
         before, after = self.built.tensor(source), output_of(step, request)

@@ -7,10 +7,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from models.frontends.pytorch.lowering import FIRST, AxisOrder, Lowering, Map
+from hw.network.network import INPUT
+from models.frontends.pytorch.lowering import FIRST, REFUSED, AxisOrder, Lowering, Map
 from models.frontends.pytorch.steps import GraphStep
 
 __all__ = ["ANY", "CodeRequest", "Quantization", "QuantizedLowering", "QuantizedStep", "plain", "put"]
+
+_GIVING = ("max_pool", "concat", "clip")  # kinds of steps that give on values which they read
+_GRID = 1e-4  # of a step, by which a bound may be beside a code where a clamp stands before another layer
 
 #: Bounds that no value leaves.
 ANY = (-math.inf, math.inf)
@@ -111,6 +115,33 @@ class QuantizedLowering(Lowering):
 
     scales: dict[str, torch.Tensor] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
+
+    def own(self, step: GraphStep) -> Quantization | None:
+        """The quantization that a step's values have without being rounded again."""
+        if isinstance(step, QuantizedStep) and step.quantization is not None:
+            return step.quantization
+        if isinstance(step, QuantizedStep) and step.negates and step.inputs[0] != INPUT:
+            before = self.own(self.steps[step.inputs[0]])
+            return None if before is None else before.negated
+        if not self._gives(step):
+            return None
+        owns = {None if name == INPUT else self.own(self.steps[name]) for name in step.inputs}
+        own = owns.pop()
+        if owns or own is None:
+            return None
+        if isinstance(step, QuantizedStep) and step.kind == "clip":
+            steps = [bound / own.scale for bound in step.bounds if math.isfinite(bound)]
+            return own if all(abs(number - round(number)) < _GRID for number in steps) else None
+        return own
+
+    def is_refused(self, step: GraphStep) -> bool:
+        """Whether a step is what stands for an operator that was refused, or gives on values of one."""
+        given = [self.steps[name] for name in step.inputs if name != INPUT] if self._gives(step) else []
+        return step.kind == REFUSED or any(map(self.is_refused, given))
+
+    def _gives(self, step: GraphStep) -> bool:
+        """Whether a step gives on values that it reads."""
+        return step.kind in _GIVING or step.name in self.moved
 
 
 def put(

@@ -27,7 +27,7 @@ from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowe
 from models.frontends.quantized.moves import MOVES, PARTS, move, part, parts
 from models.networks.winners import OPERATOR
 
-__all__ = ["OPERATOR_RULES", "as_linear", "clamp_bounds", "product", "quantized_steps"]
+__all__ = ["DEQUANTIZE", "OPERATOR_RULES", "as_linear", "clamp_bounds", "product", "quantized_steps"]
 
 _ONE = 1 / 64  # of the step of a map: a weight that gives a map on with its own scale is so many steps
 _OFFSETS = {torch.int8: 0, torch.uint8: 128}  # of codes from int8
@@ -288,7 +288,7 @@ def _product(found: QuantizedLowering, node: fx.Node) -> Map:
 
 def _integers(found: Lowering, node: fx.Node, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """The codes, less their zero points, and the scales that a constant is made of: int64 and float64, of its shape."""
-    if isinstance(value, fx.Node) and value.target in _DEQUANTIZE:
+    if isinstance(value, fx.Node) and value.target in DEQUANTIZE:
         given, values = arguments(value), found.exported.values
         codes, scales, zero_points = (
             torch.as_tensor(values[each] if isinstance(each, fx.Node) else each)
@@ -317,8 +317,9 @@ def _refused(found: Lowering, node: fx.Node) -> Map:
 
 _ATEN, _QD = torch.ops.aten, torch.ops.quantized_decomposed
 _QUANTIZE = [getattr(_QD.quantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
-_DEQUANTIZE = [getattr(_QD.dequantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
-_DEQUANTIZE.append(_QD.dequantize_per_channel.default)
+#: What makes values of codes.
+DEQUANTIZE = [getattr(_QD.dequantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
+DEQUANTIZE.append(_QD.dequantize_per_channel.default)
 #: What changes the layout of constants alone.
 _LAYOUT = {
     _ATEN.t.default, _ATEN.transpose.int, _ATEN.permute.default, _ATEN.view.default, _ATEN.reshape.default,
@@ -341,7 +342,7 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **dict.fromkeys((_ATEN.avg_pool2d.default, _ATEN.avg_pool1d.default), _average),
     **{target: _moved(max_pool) for target in MAX_POOLS},  # of single positions
     **dict.fromkeys((*_QUANTIZE, _QD.quantize_per_channel.default), _quantize),
-    **dict.fromkeys(_DEQUANTIZE, _dequantize),
+    **dict.fromkeys(DEQUANTIZE, _dequantize),
     _ATEN.relu.default: _clip(0, math.inf),
     _ATEN.relu6.default: _clip(0, 6),
     **dict.fromkeys((_ATEN.hardtanh.default, _ATEN.clamp.default, _ATEN.clamp.Tensor), _clamp),

@@ -29,13 +29,15 @@ class QuantizedSource:
         Shape of what the program takes.
     network : Network
     nodes : dict of str to str
-        The node that computes a tensor's codes.
+        The node that computes a tensor's codes, or the values of codes that only move or are compared.
     orders : dict of str to tuple of 3 int
         The order of a tensor's axes (channels, rows, columns) in which its node has its values.
     outputs : dict of str to (str, Quantization or None)
         The node that a raw layer stands for.
     rounded : dict of str to array
         Steps by which each weight (outputs, height, width, inputs) of a raw layer has been rounded to one scale.
+    codes_off : dict of str to int
+        By how many codes the program's sums may differ of which it leaves a summand in float, and what passes them on.
     """
 
     program: ExportedProgram
@@ -45,6 +47,7 @@ class QuantizedSource:
     orders: Mapping[str, AxisOrder]
     outputs: Mapping[str, tuple[str, Quantization | None]]
     rounded: Mapping[str, np.ndarray]
+    codes_off: Mapping[str, int]
 
     @property
     def all_nodes(self) -> dict[str, str]:
@@ -85,7 +88,10 @@ class QuantizedSource:
         if value.dtype == torch.uint8:
             value = (value.to(torch.int16) - 128).to(torch.int8)
         if name in self.nodes:
-            height, width, channels = self.network.tensors()[name].shape
+            tensor = self.network.tensors()[name]
+            height, width, channels = tensor.shape
+            if value.is_floating_point():
+                value = (torch.round(value.double() / tensor.scale) + tensor.zero_point).to(torch.int8)
             order = self.orders[name]
             value = value.reshape(-1, *((channels, height, width)[axis] for axis in order))
             value = value.permute(0, *(1 + order.index(axis) for axis in LAST))

@@ -24,8 +24,9 @@ from models.frontends.pytorch.exported import (
     images_taken,
     program_of,
 )
+from models.frontends.quantized.float_summands import codes_off
 from models.frontends.quantized.layers import LayerBuilder
-from models.frontends.quantized.operators import quantized_steps
+from models.frontends.quantized.operators import DEQUANTIZE, quantized_steps
 from models.frontends.quantized.program_tensors import QuantizedSource
 from models.integer import golden
 from models.integer.exact import exact
@@ -57,8 +58,9 @@ def import_quantized(
     where one has fewer values than another, those it lacks are the least it can give.
 
     Every layer has been compared with the program on random images: on the program's own input codes it differs by one
-    code at most. Logits that aren't quantized and whose weights have a scale for each output are sums of weights in
-    steps of one scale: they differ by what that changes.
+    code at most; by two, where it is a sum of which the program leaves a summand in float. Logits that aren't quantized
+    and whose weights have a scale for each output are sums of weights in steps of one scale: they differ by what that
+    changes.
 
     Parameters
     ----------
@@ -82,6 +84,11 @@ def import_quantized(
         f"{layer}: its weights have a scale for each output, its logits one in all: rounded to a quarter of the "
         f"coarsest, they may change a logit by {_most(off) * found.network.layer(layer).output.scale:.3g} at most"
         for layer, off in found.rounded.items()
+    )
+    notes += tuple(
+        f"{name}: a summand that the program leaves in float is rounded once more: codes may differ by {off}"
+        for name, off in found.codes_off.items()
+        if name in found.nodes
     )
     return QuantizedImport(network=found.network, source=found, notes=notes)
 
@@ -115,13 +122,13 @@ def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | Non
     return QuantizedSource(
         program=program, images=taken, network=network, orders=orders, outputs=builder.outputs,
         nodes={tensor: _coded(nodes[node]) for tensor, node in builder.nodes.items()}, rounded=builder.rounded,
+        codes_off={name: codes_off(off, tensors[name].scale) for name, off in builder.built.errors.items()},
     )  # fmt: skip
 
 
 def _coded(node: fx.Node) -> str:
-    """The node of a map's codes: where it is dequantized, as an image of integers is, that before it."""
-    (before,) = node.all_input_nodes if node.meta["val"].is_floating_point() else (node,)
-    return before.name
+    """The node of a map's codes or values: where an image of integers is dequantized, that before it."""
+    return node.all_input_nodes[0].name if node.target in DEQUANTIZE else node.name
 
 
 def _program(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None) -> ExportedProgram:
@@ -156,7 +163,7 @@ def _check(found: QuantizedSource) -> None:
         known[layer.name] = made
         if layer.name in expected:
             by = _apart(*found.pair(layer.name, made, expected[layer.name]))
-            most = np.ones_like(by)
+            most = np.full_like(by, found.codes_off.get(layer.name, 1))
             if layer.name in found.rounded:
                 zero = network.tensors()[layer.inputs[0]].zero_point
                 most += _changed(found.rounded[layer.name], known[layer.inputs[0]], zero)

@@ -65,15 +65,6 @@ def test_a_head_with_a_scale_for_each_channel_gives_the_programs_codes():
     np.testing.assert_allclose(found.logits[0] * last.output.scale, expected, atol=1.001 * last.output.scale)
 
 
-def test_a_sum_of_a_map_that_is_not_rounded_is_refused_with_a_quantizer_that_rounds_it():
-    with pytest.raises(ValueError, match="conv is read as it is") as said:
-        import_quantized(converted(seeded(Block), 3, 8, 8, inductor=True))
-    assert str(said.value).startswith(
-        "second.conv2d: what a layer computes must be quantized before the next one reads it, conv is read as it is: "
-        "let the quantizer round it, too, as XNNPACKQuantizer does before a sum"
-    )
-
-
 class Mobile(nn.Module):
     """Depthwise with and without a multiplier, groups, dilation, clamps, dropout, a convolution as classifier."""
 

@@ -330,8 +330,9 @@ def _exit(found: Lowering, node: fx.Node) -> None:
 _ATEN, _WINNERS = torch.ops.aten, OPERATOR
 #: What no user writes.
 _INNER = {
-    "_adaptive_avg_pool2d", "_log_softmax", "_softmax", "_to_copy", "_unsafe_view", "addmm", "constant_pad_nd",
-    "convolution", "getitem", "max_pool2d_with_indices", "mm", "mul", "refused", "to", "winners",
+    "_adaptive_avg_pool2d", "_log_softmax", "_softmax", "_to_copy", "_unsafe_view", "addmm", "choose_qparams",
+    "choose_qparams_symmetric", "constant_pad_nd", "convolution", "getitem", "max_pool2d_with_indices", "mm", "mul",
+    "refused", "to", "winners",
 }  # fmt: skip
 #: Convolutions, as modules call them, and as one operator, which decompositions make of them.
 CONVOLUTIONS = (

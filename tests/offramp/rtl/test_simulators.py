@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,20 @@ def test_another_simulator_is_refused():
         build(preset("tiny"), "questa")
 
 
-def test_icarus_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(simulators.shutil, "which", lambda name: None)
-    with pytest.raises(ValueError, match=r"^iverilog must be on the PATH for simulator icarus; install the package"):
-        build(preset("tiny"), "icarus")
+@pytest.mark.parametrize(
+    ("simulator", "tool", "package"),
+    [
+        ("icarus", "iverilog", "iverilog"), ("icarus", "vvp", "iverilog"),
+        ("verilator", "make", "make"), ("verilator", "perl", "perl"), ("verilator", "c++", "g++"),
+    ],
+)  # fmt: skip
+def test_a_tool_that_is_not_installed_is_named(simulator, tool, package, monkeypatch, tmp_path):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
+    which = shutil.which
+    monkeypatch.setattr(simulators.shutil, "which", lambda name, *all_: None if name == tool else which(name, *all_))
+    said = f"{tool} must be on the PATH for simulator {simulator}; install the package {package}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        build(preset("tiny"), simulator)
 
 
 def test_the_cache_lies_where_it_is_told(monkeypatch, tmp_path):

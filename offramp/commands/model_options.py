@@ -47,13 +47,17 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
 
 
 def _shape(text: str | None) -> tuple[int, int, int] | None:
-    """Height, width and channels."""
+    """Height, width and channels; one number is that of a row's values, which are channels of one position."""
     if text is None:
         return None
     parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isascii() and part.strip().isdigit() and int(part) for part in parts):
-        raise ValueError(f"--shape must be HEIGHT,WIDTH,CHANNELS, three positive whole numbers, not {text!r}")
-    height, width, channels = map(int, parts)
+    is_whole = all(part.strip().isascii() and part.strip().isdigit() and int(part) for part in parts)
+    if len(parts) not in (1, 3) or not is_whole:
+        raise ValueError(
+            "--shape must be HEIGHT,WIDTH,CHANNELS, three positive whole numbers, or one, of a network that takes rows "
+            f"of values, not {text!r}"
+        )
+    height, width, channels = (*(() if len(parts) == 3 else (1, 1)), *map(int, parts))
     return height, width, channels
 
 
@@ -172,7 +176,10 @@ def _model_options(
     shape: Annotated[
         str | None,
         typer.Option(
-            metavar="H,W,C", help="Of an image of a float model.", show_default="that of the images", **_PANEL
+            metavar="H,W,C",
+            help="Of an image of a float model; VALUES of a row.",
+            show_default="that of the images",
+            **_PANEL,
         ),
     ] = None,
     scale: Annotated[

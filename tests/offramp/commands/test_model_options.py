@@ -64,10 +64,22 @@ def test_several_models_must_all_take_the_options():
     assert seen == []
 
 
-@pytest.mark.parametrize("text", ["8,8", "8,8,3,1", "8,0,3", "8,-1,3", "a,b,c", "8,8,3.5", "", "\uff18,8,3"])
+@pytest.mark.parametrize(("text", "shape"), [("8,9,3", (8, 9, 3)), ("1, 1, 640", (1, 1, 640)), ("640", (1, 1, 640))])
+def test_a_shape_is_that_of_an_image_or_of_a_row_of_values(text, shape):
+    call, seen = asked("one")
+    call(**defaults(call) | {"model": Path("net.onnx"), "shape": text})
+    assert [each.shape for each in seen] == [shape]
+
+
+@pytest.mark.parametrize(
+    "text", ["8,8", "0", "-640", "8,8,3,1", "8,0,3", "8,-1,3", "a,b,c", "8,8,3.5", "", "\uff18,8,3"]
+)
 def test_shapes_that_are_none(text):
     call, _ = asked("one")
-    message = f"--shape must be HEIGHT,WIDTH,CHANNELS, three positive whole numbers, not {text!r}"
+    message = (
+        "--shape must be HEIGHT,WIDTH,CHANNELS, three positive whole numbers, or one, of a network that takes rows of "
+        f"values, not {text!r}"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         call(**defaults(call) | {"model": Path("net.onnx"), "shape": text})
 

@@ -65,27 +65,45 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 def layout_of(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:
     """Sizes of an image as a module takes it: channels, height and width; of one row it may be channels and columns, of
-    one position the channels alone.
+    one position the channels alone. Of those that give the same answers it is the first.
 
     Raises
     ------
     ValueError
-        When it can't compute any of these.
+        When it can't compute any of these, or gives other answers for one than for another.
     """
     height, width, channels = shape
     layouts = [(channels, height, width), (channels, width), (channels,)][: 1 + (height == 1) + (height == width == 1)]
     if len(layouts) == 1:
         return layouts[0]
-    errors = []
+    errors, found = [], dict[tuple[int, ...], list[torch.Tensor]]()
     for layout in layouts:
         try:
             with kept(model):
-                answers_of(model, shape, _noise(model, layout, 2))
+                # Of one number of images alone, a module of maps may take them for the channels of a single image.
+                found[layout] = [
+                    answer for count in (2, 3) for answer in answers_of(model, shape, _noise(model, layout, count))
+                ]
         except ValueError as error:
             errors.append(error)
-        else:
-            return layout
-    raise errors[0]
+    if not found:
+        raise errors[0]
+    first, *others = found
+    for other in others:
+        if not all(map(_alike, found[first], found[other])):
+            raise ValueError(
+                f"{type(model).__name__}: images of one row must be computed in one layout, or alike in all, not "
+                f"otherwise as (N, {', '.join(map(str, first))}) than as (N, {', '.join(map(str, other))}): save the "
+                "program of torch.export.export, which says what it takes"
+            )
+    return first
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two answers have the same values for each image, but for noise."""
+    if one.shape[:1] != other.shape[:1] or one.numel() != other.numel():
+        return False
+    return torch.allclose(one.double().flatten(), other.double().flatten(), rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def computes(model: nn.Module, shape: tuple[int, int, int]) -> bool:

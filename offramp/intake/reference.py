@@ -13,8 +13,9 @@ from hw.rules import require, shown
 from models.datasets.sources import Progress
 from models.frontends.onnx.file_tensors import file_tensors, module_values
 from models.frontends.onnx.module import OnnxModule
-from models.frontends.onnx.reference import UnableError, feed, runtime
+from models.frontends.onnx.reference import feed, runtime
 from models.frontends.quantized.program_tensors import QuantizedSource
+from models.frontends.runtimes import UnableError, installed
 from models.frontends.tflite.edges import FileInput
 from models.frontends.tflite.reader import Imported
 from models.integer import golden
@@ -258,12 +259,8 @@ def _signed(codes: np.ndarray) -> np.ndarray:
 
 def _interpreter(model: bytes) -> Callable[[np.ndarray, Iterable[int]], dict[int, np.ndarray]]:
     """A function that gives tensors of a file, by number, for a batch of images, one run each."""
-    try:
+    with installed("LiteRT", "ai-edge-litert"):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "LiteRT must be installed to compare with it: pip install ai-edge-litert", name="ai_edge_litert"
-        ) from error
     _check_runs(model)
     interpreter: Any = Interpreter(
         model_content=model,

@@ -9,7 +9,7 @@ from hw.network.exits import DEFAULT, Conditions
 from hw.network.layers import multiply_accumulates
 from hw.program.program import Program
 from models.datasets.sources import Progress
-from models.frontends.onnx.reference import UnableError
+from models.frontends.runtimes import UnableError
 from models.integer import golden
 from offramp.files.memories import memories_dict
 from offramp.intake.model import Model

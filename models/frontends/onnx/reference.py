@@ -11,11 +11,12 @@ from models.frontends.onnx.file import OnnxGraph
 from models.frontends.onnx.kernels import kernels
 from models.frontends.onnx.module import OnnxProgram
 from models.frontends.onnx.proto import open_model
+from models.frontends.runtimes import UnableError, installed
 
 #: Of ONNX Runtime's: what quantizes weights that the file has in float.
 _OPTIMIZERS = ["WeightBiasQuantization"]
 
-__all__ = ["UnableError", "feed", "reference", "runtime", "runtime_outputs"]
+__all__ = ["feed", "reference", "runtime", "runtime_outputs"]
 
 
 def reference(graph: OnnxGraph) -> Any:
@@ -56,10 +57,6 @@ def feed(program: OnnxProgram, images: np.ndarray) -> np.ndarray:
     return values.astype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(source.dtype)))
 
 
-class UnableError(ValueError):
-    """A file's own runtime can't run it, such as one of an opset that is newer than it."""
-
-
 def runtime_outputs(path: Path | str, inputs: np.ndarray, tensors: Sequence[str] = ()) -> list[np.ndarray]:
     """What ONNX Runtime computes for a file: a session of :func:`runtime` for one run."""
     return runtime(path, tensors)(inputs)
@@ -88,12 +85,8 @@ def runtime(path: Path | str, tensors: Sequence[str] = ()) -> Callable[[np.ndarr
     UnableError
         When ONNX Runtime can't run it; the function that is returned raises it, too.
     """
-    try:
+    with installed("ONNX Runtime", "onnxruntime"):
         import onnxruntime
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "ONNX Runtime must be installed to compare with it: pip install onnxruntime", name="onnxruntime"
-        ) from error
     path = Path(path)
     try:
         model = open_model(path)

@@ -3,8 +3,8 @@ import onnx
 import pytest
 
 from models.frontends.onnx.reader import read as read_onnx
-from models.frontends.onnx.reference import UnableError
 from models.frontends.quantized.reader import import_quantized
+from models.frontends.runtimes import UnableError
 from models.frontends.tflite.reader import imported
 from models.integer import golden
 from offramp.intake.model import read

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.frontends.onnx.reference import UnableError
+from models.frontends.runtimes import UnableError
 from offramp.intake import verification
 from offramp.intake.model import Runtime, read
 from offramp.intake.programs import images_of, program_of

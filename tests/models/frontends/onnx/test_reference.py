@@ -9,9 +9,10 @@ import torch
 from onnx import TensorProto
 
 from models.frontends.onnx.file import OnnxInput, parse
-from models.frontends.onnx.reference import UnableError, feed, reference, runtime_outputs
+from models.frontends.onnx.reference import feed, reference, runtime_outputs
 from models.frontends.onnx.sites import Coding
 from models.frontends.onnx.tail import without_tail
+from models.frontends.runtimes import UnableError
 from tests.models.frontends.onnx.onnx_models import model, node, saved
 
 MAP = (1, 3, 6, 6)

@@ -7,7 +7,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.network.layers import is_raw
-from hw.network.network import INPUT, Network
+from hw.network.network import INPUT, Network, Tensor
 from hw.network.packing import most_packed, pack_columns
 from hw.network.selection import Select
 from models.integer.golden import run
@@ -32,6 +32,16 @@ def _wide(layer):
     """With codes all over the range."""
     scale = {"multiplier": np.full(5, 1 << 30, np.int32), "shift": np.full(5, 6, np.int32)}
     return replace(layer, clamp=(-128, 127), output=replace(layer.output, zero_point=0), **scale)
+
+
+def nonzero_products(layer, codes, image: Tensor) -> np.ndarray:
+    """Of each image, the products of codes that aren't zero with weights that aren't: (N,)."""
+    top, bottom, left, right = layer.pads if layer.kind == "conv2d" else (0, 0, 0, 0)
+    down, along = layer.stride if layer.kind == "conv2d" else (1, 1)
+    active = np.pad(codes != image.zero_point, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(active, layer.weight.shape[1:3], axis=(1, 2))
+    weights = np.count_nonzero(layer.weight, axis=0)
+    return np.einsum("nyxcij,ijc->n", windows[:, ::down, ::along].astype(np.int64), weights)
 
 
 #: Image, layers that read it, columns that may lie together at most.
@@ -80,7 +90,13 @@ def test_programs_take_the_image_packed(shape, layers, most):
     assert program.packed.input.shape[2] == program.decoded.header.image_channels == shape[2] * most
     codes = random_codes(found, 3, 2)
     assert_equals_golden(program, codes)
-    assert simulate(program, codes).cycles.min() > 0
+    expected, timing = run(found, codes), simulate(program, codes)
+    for name in ("classes", "exit_index"):
+        np.testing.assert_array_equal(getattr(timing, name), getattr(expected, name), err_msg=name)
+    np.testing.assert_array_equal(timing.decisions.margin, expected.margins[range(3), expected.exit_index])
+    assert timing.layer_names[0] == found.layers[0].name
+    np.testing.assert_array_equal(timing.products[:, 0], nonzero_products(found.layers[0], codes, found.input))
+    assert (timing.layer_cycles[:, 0] * timing.multipliers >= timing.products[:, 0]).all()
     # Multiply-accumulates are those of the network, without the zeros beside its kernels.
     assert next(command.macs for command in program.commands) == found.layers[0].weight.size * int(
         np.prod(found.layers[0].output.shape[:2])

@@ -78,7 +78,7 @@ def advice(
     model: Model | Workload, config: str, refusal: MisfitError, report: Callable[[str], None] = lambda text: None
 ) -> str:
     """What to do about a model that doesn't fit a config: the smallest preset that it fits; without one, the config
-    with what it lacks; to change the network where no config runs it.
+    or else the largest preset with what it lacks; to change the network where no config runs it.
 
     Parameters
     ----------
@@ -91,17 +91,24 @@ def advice(
     """
     if isinstance(refusal, StructureError):
         return _EVERY_CONFIG
-    base, lacking = config.partition(",")[0], preset(config)
+    base = config.partition(",")[0]
     balanced = Balanced(model.network, model.activity)
     for name in TRIED[TRIED.index(base) + 1 :] if base in TRIED else TRIED:
         report(f"a larger config: {name}")
         if balanced.compilation(preset(name)).refusal is None:
             return f"it fits --config {name}"
-    found = fitting(model.network, lacking, model.activity, report)
-    if found is None:
-        return f"nor does it fit {base} with the largest memories that a config may have: make the network smaller"
-    read = ": a loader reads weights from external memory during the run" if found.loader > lacking.loader else ""
-    return f"it fits --config {','.join([base, *changes(PRESETS[base], found)])}{read}"
+    # What the memories of a few PEs can't hold, those of many may.
+    bases = {base: config}
+    bases.setdefault(TRIED[-1].partition(",")[0], TRIED[-1])
+    for base, name in bases.items():
+        lacking = preset(name)
+        found = fitting(model.network, lacking, model.activity, report)
+        if found is not None:
+            fits = f"it fits --config {','.join([base, *changes(PRESETS[base], found)])}"
+            reads = found.loader > lacking.loader
+            return f"{fits}: a loader reads weights from external memory during the run" if reads else fits
+    tried = " or ".join(bases)
+    return f"nor does it fit {tried} with the largest memories that a config may have: make the network smaller"
 
 
 def images_of(

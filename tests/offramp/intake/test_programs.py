@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hw.compiler.fitting import fitting
 from hw.config import preset
 from hw.network.network import INPUT
 from hw.rules import MisfitError, StructureError
@@ -68,11 +69,25 @@ def test_what_no_config_runs_is_refused_at_once_as_that(config):
     assert not said
 
 
+def test_advice_is_the_largest_preset_where_no_memories_of_the_config_suffice(monkeypatch):
+    monkeypatch.setattr(programs, "TRIED", ("tiny", "small,activation_words=32"))
+    found, larger = Model(network=wide_network(100), origin="a test"), fitting
+
+    def none_of_tiny(network, config, *given):
+        return None if config.cores == 1 else larger(network, config, *given)
+
+    monkeypatch.setattr(programs, "fitting", none_of_tiny)
+    with pytest.raises(MisfitError, match=r"^tiny,activation_words=32: .*; it fits --config small$"):
+        program_of(found, "tiny,activation_words=32")
+
+
 def test_advice_of_what_no_size_suffices_for_is_to_make_it_smaller(monkeypatch):
     monkeypatch.setattr(programs, "fitting", lambda *given: None)
-    monkeypatch.setattr(programs, "TRIED", ("tiny,activation_words=32",))
-    with pytest.raises(MisfitError, match=r"; nor does it fit tiny with the largest .*: make the network smaller$"):
-        program_of(Model(network=wide_network(100), origin="a test"), "tiny,activation_words=32")
+    for last, names in (("tiny", "tiny"), ("small", "tiny or small")):
+        monkeypatch.setattr(programs, "TRIED", (f"{last},activation_words=32",))
+        message = rf"; nor does it fit {names} with the largest memories .*: make the network smaller$"
+        with pytest.raises(MisfitError, match=message):
+            program_of(Model(network=wide_network(100), origin="a test"), "tiny,activation_words=32")
 
 
 def test_labels_of_classes_that_the_network_lacks_are_refused(small, tmp_path):

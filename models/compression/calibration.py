@@ -24,14 +24,8 @@ from models.compression.quantize import image_quantization, images_of
 from models.compression.range_rules import Ranges, check_ranges
 from models.compression.ranges import TINIEST, RangeObserver, asymmetric
 from models.frontends.pytorch.calls import undisturbed
-from models.frontends.pytorch.exported import (
-    export,
-    exported_program,
-    functional,
-    image_taken,
-    images_taken,
-    program_of,
-)
+from models.frontends.pytorch.exported import export, exported_program, program_of
+from models.frontends.pytorch.functional import functional, image_taken, images_taken
 from models.frontends.pytorch.steps import Graph, GraphStep
 from models.frontends.quantized.float_operators import float_steps
 from models.frontends.quantized.program_tensors import QuantizedSource

@@ -25,7 +25,7 @@ from models.frontends.onnx.module import OnnxModule
 from models.frontends.onnx.reference import feed, runtime_outputs
 from models.frontends.onnx.stand_in import OnnxRefusalError
 from models.frontends.pytorch.calls import computes, layout_of, outputs_in
-from models.frontends.pytorch.exported import image_taken, images_taken
+from models.frontends.pytorch.functional import image_taken, images_taken
 from models.frontends.quantized.program_file import read_program
 from models.frontends.quantized.program_tensors import QuantizedSource
 from models.frontends.quantized.reader import QuantizedImport, import_quantized

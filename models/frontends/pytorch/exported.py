@@ -1,24 +1,16 @@
-"""A PyTorch module as the functional graph of operators that :mod:`torch.export` makes of it, computed on samples.
-
-In a functional graph nothing is written in place, and no map has two names: what aliases and in-place operators do is
-followed exactly. Weights that a hook or a parametrization computes when the module is called are computed in the
-graph, too, from the parameters as they are now.
-"""
+"""A PyTorch module or program as the operators of its functional graph, with what they compute of samples."""
 
 import copy
-import io
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.export.graph_signature import OutputKind
 
-from hw.rules import check_image, first_line
-from models.frontends.pytorch.calls import answers_of, images_for, line_of, location_of
+from hw.rules import first_line
+from models.frontends.pytorch.calls import answers_of, images_for
+from models.frontends.pytorch.functional import functional_program
 from models.frontends.pytorch.held import attributes, differing, kept
 
 __all__ = [
@@ -27,16 +19,11 @@ __all__ = [
     "arguments",
     "export",
     "exported_program",
-    "functional",
-    "image_taken",
-    "images_taken",
     "program_of",
     "recorded",
 ]
 
 _SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
-
-_MOST_IMAGES = 4096  # that a program takes at once
 
 #: Of the largest answer: how far those of two calls may be apart.
 _REPEATED = 1e-6
@@ -50,13 +37,6 @@ _PASSING = {
     _ATEN.clone.default, _ATEN.alias.default, _ATEN.detach.default, _ATEN.contiguous.default, _ATEN.expand.default,
     _ATEN._to_copy.default, _ATEN.to.dtype, _ATEN.to.dtype_layout, _ATEN.to.device, _ATEN.to.other,
     _ATEN.dropout.default, _ATEN.feature_dropout.default, _ATEN.alpha_dropout.default,
-}  # fmt: skip
-#: Operators that are others by another name, or several of them: programs have those instead.
-_COMPOSED = {
-    _ATEN.clip.default, _ATEN.clip.Tensor, _ATEN.concat.default, _ATEN.concatenate.default, _ATEN.divide.Tensor,
-    _ATEN.fliplr.default, _ATEN.flipud.default, _ATEN.hstack.default, _ATEN.moveaxis.int, _ATEN.moveaxis.intlist,
-    _ATEN.multiply.Tensor, _ATEN.negative.default, _ATEN.subtract.Tensor, _ATEN.swapdims.default,
-    _ATEN.true_divide.Tensor, _ATEN.unflatten.int,
 }  # fmt: skip
 
 
@@ -126,7 +106,7 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
     images = images_for(model, shape, _SAMPLES)
     answers, changed, repeats = _called(model, shape, images)
     with kept(model):
-        program = _program(model, images, changed)
+        program = functional_program(model, images, changed)
         _check_repeats(model, program, repeats)
         values = recorded(program, images)
 
@@ -189,23 +169,8 @@ def program_of(model: nn.Module, shape: tuple[int, int, int], count: int = 1) ->
     images = images_for(model, shape, count)
     _, changed, repeats = _called(model, shape, images)
     with kept(model):
-        program = _program(model, images, changed)
+        program = functional_program(model, images, changed)
     _check_repeats(model, program, repeats)
-    return program
-
-
-def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """A program without operators that write in place, and without other names of operators.
-
-    Raises
-    ------
-    ValueError
-        When the program changes what it holds, or its image.
-    """
-    program = _plain(program)
-    written = _written(program)
-    if written:
-        raise ValueError(f"a network must not change {', '.join(written)} when it is called")
     return program
 
 
@@ -256,89 +221,6 @@ class NamedModule(nn.Module):
 
 class _Unknown(nn.Module):
     """What stands for a module of a program, of which nothing but the name is left."""
-
-
-def image_taken(program: torch.export.ExportedProgram) -> torch.Tensor:
-    """What stands for the images of a program.
-
-    Raises
-    ------
-    ValueError
-        When it takes anything but one tensor of 2 to 4 dimensions.
-    """
-    names = program.graph_signature.user_inputs
-    values = [node.meta["val"] for node in program.graph.nodes if node.name in names]
-    if len(values) != 1 or not isinstance(values[0], torch.Tensor) or values[0].ndim not in (2, 3, 4):
-        raise ValueError("a network must take one tensor of 2 to 4 dimensions, the first of which counts images")
-    return values[0]
-
-
-def images_taken(program: torch.export.ExportedProgram) -> tuple[tuple[int, ...], tuple[int, int, int]]:
-    """Shape of the images that a program takes, of any number one; height, width and channels of an image.
-
-    Raises
-    ------
-    ValueError
-        As :func:`image_taken`, and when sizes of an image aren't fixed, or too large.
-    """
-    count, *sizes = image_taken(program).shape
-    if not all(isinstance(size, int) for size in sizes):
-        raise ValueError(f"an image's sizes must be fixed, not {tuple(map(str, sizes))}")
-    if 0 in sizes or (isinstance(count, int) and count == 0):
-        raise ValueError(f"a network must take images that have values, one or more, not {(count, *sizes)}")
-    channels, height, width = (*sizes, 1, 1)[:3] if len(sizes) != 2 else (sizes[0], 1, sizes[1])
-    check_image((height, width, channels))
-    if isinstance(count, int) and count > _MOST_IMAGES:
-        raise ValueError(f"a network must take at most {_MOST_IMAGES} images at once, not {count}")
-    return (count if isinstance(count, int) else 1, *sizes), (height, width, channels)
-
-
-def _program(model: nn.Module, images: torch.Tensor, changed: list[str]) -> torch.export.ExportedProgram:
-    """The functional graph of a module, which must change nothing that it holds; ``changed`` is what a call did."""
-    refusal = f"{type(model).__name__}: a network must not change {{}} when it is called"
-    try:
-        # Where it fails, it prints the graph so far on standard error.
-        with redirect_stderr(io.StringIO()):
-            program = _plain(torch.export.export(model, (images,)))
-    except Exception as error:  # PyTorch's have no common type, and the network's own code runs in here.
-        if changed:
-            raise ValueError(refusal.format(", ".join(changed))) from error
-        raise ValueError(
-            f"{location_of(model, error)}: the forward pass can't be exported: {first_line(error)}"
-        ) from error
-    written = _written(program) or changed  # not all that changes is in the graph, but what is has its line
-    if written:
-        raise ValueError(refusal.format(", ".join(written)))
-    return program
-
-
-def _plain(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """A program without operators that write in place, and with the usual ones in the place of composed ones."""
-    composed = {node.target for node in program.graph.nodes if node.target in _COMPOSED}
-    # Others are functional as they are, and making them so takes twice the time again.
-    if not composed and not any(map(_writes, program.graph.nodes)):
-        return program
-    known = torch.export.default_decompositions() if composed else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's own, of what it does itself
-        return program.run_decompositions({target: known[target] for target in composed if target in known})
-
-
-def _writes(node: fx.Node) -> bool:
-    """Whether an operator changes one of its operands."""
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _written(program: torch.export.ExportedProgram) -> list[str]:
-    """What a call changes, and where: parameters, buffers, the image."""
-    nodes = {node.name: node for node in program.graph.nodes}
-    found = []
-    for each in program.graph_signature.output_specs:
-        if each.kind != OutputKind.USER_OUTPUT:
-            line = line_of(nodes[each.arg.name])
-            what = "the image" if each.kind == OutputKind.USER_INPUT_MUTATION else str(each.target)
-            found.append(f"{what} ({line})" if line else what)
-    return found
 
 
 def _inputs(program: torch.export.ExportedProgram, images: torch.Tensor) -> list[Any]:

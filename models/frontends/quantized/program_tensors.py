@@ -9,7 +9,8 @@ from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, Network
 from models.frontends.identities import own_logits
-from models.frontends.pytorch.exported import image_taken, recorded
+from models.frontends.pytorch.exported import recorded
+from models.frontends.pytorch.functional import image_taken
 from models.frontends.pytorch.lowering import LAST, AxisOrder
 from models.frontends.quantized.lowering import Quantization
 from models.integer import golden

@@ -17,13 +17,8 @@ from hw.network.layers import is_raw
 from hw.network.network import INPUT, NEVER, Exit, Network
 from models.frontends.identities import runnable, with_logits
 from models.frontends.pytorch.calls import undisturbed
-from models.frontends.pytorch.exported import (
-    exported_program,
-    functional,
-    image_taken,
-    images_taken,
-    program_of,
-)
+from models.frontends.pytorch.exported import exported_program, program_of
+from models.frontends.pytorch.functional import functional, image_taken, images_taken
 from models.frontends.quantized.float_summands import codes_off
 from models.frontends.quantized.layers import LayerBuilder
 from models.frontends.quantized.operators import DEQUANTIZE, quantized_steps

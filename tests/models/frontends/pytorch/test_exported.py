@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.frontends.pytorch.calls import line_of, undisturbed
-from models.frontends.pytorch.exported import export, functional, images_taken
+from models.frontends.pytorch.exported import export
 from models.frontends.pytorch.graph import lower
 from tests.models.frontends.nets import Body, Call, checked
 
@@ -191,12 +191,6 @@ def test_shapes_of_too_many_values(shape):
         lower(Body(nn.ReLU()), shape)
 
 
-def test_programs_of_too_many_images():
-    program = torch.export.export(Body(nn.ReLU()).eval().to("meta"), (torch.rand(5000, 1, 6, 6, device="meta"),))
-    with pytest.raises(ValueError, match=r"^a network must take at most 4096 images at once, not 5000$"):
-        images_taken(program)
-
-
 @pytest.mark.parametrize("shape", [(6.0, 6.0, 1.0), (6, 6), (6, 6, 0), (6, -6, 1), (True, 6, 1), "6x6", None])
 def test_shapes_that_no_image_has(shape):
     with pytest.raises(ValueError, match=r"^shape must be a tuple of 3 positive integers .*, not "):
@@ -220,17 +214,3 @@ def test_other_names_of_operators_become_the_usual_ones_with_the_lines_they_stan
     ]
     assert all(line_of(node).startswith("nets.py:") for node in found.nodes[1:6])
     assert {found.module(node)[0] for node in found.nodes[1:6]} == {"between"}
-
-
-@pytest.mark.parametrize("function", [lambda x: torch.concat([x, x], 1), lambda x: x.clone().relu_()])
-def test_a_program_is_made_functional_without_warnings(function):
-    """PyTorch's own decompositions use what it has deprecated."""
-    program = functional(torch.export.export(Call(function), (torch.zeros(1, 2, 3, 3),)))
-    assert {str(node.target) for node in program.graph.nodes} & {"aten.cat.default", "aten.relu.default"}
-
-
-@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (1, 3, 0, 4)])
-def test_a_program_of_images_without_values_is_refused(shape):
-    program = torch.export.export(nn.ReLU(), (torch.zeros(shape),))
-    with pytest.raises(ValueError, match=r"^a network must take images that have values, one or more, not \("):
-        images_taken(program)

@@ -57,7 +57,7 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
             "--shape must be HEIGHT,WIDTH,CHANNELS, three positive whole numbers, or one, of a network that takes rows "
             f"of values, not {text!r}"
         )
-    height, width, channels = (*(() if len(parts) == 3 else (1, 1)), *map(int, parts))
+    height, width, channels = map(int, parts if len(parts) == 3 else ("1", "1", *parts))
     return height, width, channels
 
 

@@ -79,18 +79,15 @@ def layout_of(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:
     errors, found = [], dict[tuple[int, ...], list[torch.Tensor]]()
     for layout in layouts:
         try:
-            with kept(model):
-                # Of one number of images alone, a module of maps may take them for the channels of a single image.
-                found[layout] = [
-                    answer for count in (2, 3) for answer in answers_of(model, shape, _noise(model, layout, count))
-                ]
+            found[layout] = _answers(model, shape, layout)
         except ValueError as error:
             errors.append(error)
     if not found:
         raise errors[0]
     first, *others = found
     for other in others:
-        if not all(map(_alike, found[first], found[other])):
+        # A module whose answers are never the same is refused as that, when it is exported.
+        if not _alike(found[first], found[other]) and _alike(found[first], _answers(model, shape, first)):
             raise ValueError(
                 f"{type(model).__name__}: images of one row must be computed in one layout, or alike in all, not "
                 f"otherwise as (N, {', '.join(map(str, first))}) than as (N, {', '.join(map(str, other))}): save the "
@@ -99,11 +96,23 @@ def layout_of(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:
     return first
 
 
-def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two answers have the same values for each image, but for noise."""
-    if one.shape[:1] != other.shape[:1] or one.numel() != other.numel():
-        return False
-    return torch.allclose(one.double().flatten(), other.double().flatten(), rtol=1e-4, atol=1e-6, equal_nan=True)
+def _answers(model: nn.Module, shape: tuple[int, int, int], layout: tuple[int, ...]) -> list[torch.Tensor]:
+    """What a module returns for images of a layout, two and then three.
+
+    Of one number of images alone, a module of maps may take them for the channels of a single image.
+    """
+    with kept(model):
+        return [answer for count in (2, 3) for answer in answers_of(model, shape, _noise(model, layout, count))]
+
+
+def _alike(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    """Whether answers have the same values for each image, but for noise."""
+    return len(some) == len(others) and all(
+        one.shape[:1] == other.shape[:1]
+        and one.numel() == other.numel()
+        and torch.allclose(one.double().flatten(), other.double().flatten(), rtol=1e-4, atol=1e-6, equal_nan=True)
+        for one, other in zip(some, others, strict=True)
+    )
 
 
 def computes(model: nn.Module, shape: tuple[int, int, int]) -> bool:

@@ -33,3 +33,8 @@ def test_a_module_that_takes_several_layouts_each_in_its_way_is_refused():
     assert layout_of(module, (2, 4, 3)) == (3, 2, 4)
     with pytest.raises(ValueError, match=said):
         calibrate(module, torch.rand(4, 1, 4, 3).numpy())
+
+
+def test_a_module_of_chance_is_refused_as_that():
+    with pytest.raises(ValueError, match=r"rand_like isn't among the operators|must be among .* not rand_like"):
+        calibrate(Call(lambda x: (x + torch.rand_like(x)).flatten(1)), torch.rand(4, 1, 4, 3).numpy())

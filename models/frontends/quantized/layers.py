@@ -120,9 +120,11 @@ class LayerBuilder:
                 needed.update(step.inputs)
         for step in self.found.steps.values():
             if step.name in needed and step.kind in ("conv", "depthwise", "linear", "add", "affine"):
-                for name in set(self._averaged(step).inputs) - {self._float_summand(step)}:
+                summand = self._float_summand(step)
+                for name in self._averaged(step).inputs:
                     with suppress(UnknownError):
-                        self._codes(name)
+                        if name != summand:
+                            self._codes(name)
 
     def _averaged(self, step: GraphStep) -> GraphStep:
         """A step; a linear layer that reads a mean over all positions as it is: one that reads all positions."""

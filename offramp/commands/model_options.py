@@ -159,7 +159,7 @@ def _model_options(
     calibrate: Annotated[
         str | None,
         typer.Option(
-            help="Images that set the ranges of a float model, named as for --data.",
+            help="Images that set the ranges of a float model, or of maps left in float, named as for --data.",
             show_default="random ones",
             callback=image_source,
             **_PANEL,

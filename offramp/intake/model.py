@@ -26,9 +26,10 @@ from models.frontends.onnx.reference import feed, runtime_outputs
 from models.frontends.onnx.stand_in import OnnxRefusalError
 from models.frontends.pytorch.calls import computes, layout_of, outputs_in
 from models.frontends.pytorch.functional import image_taken, images_taken
+from models.frontends.quantized.float_maps import import_on_images
 from models.frontends.quantized.program_file import read_program
 from models.frontends.quantized.program_tensors import QuantizedSource
-from models.frontends.quantized.reader import QuantizedImport, import_quantized
+from models.frontends.quantized.reader import QuantizedImport, UnroundedError, import_quantized
 from models.frontends.tflite import reader as tflite_reader
 from models.integer.exact import exact
 from models.networks.residual_net import to_torch
@@ -210,13 +211,20 @@ def _onnx_classes(module: OnnxModule, network: Network, path: str) -> Callable[[
 
 
 def _from_program(request: ModelRequest) -> Model:
-    """A file of ``torch.export.save``: in float, calibrated; or quantized."""
+    """A file of ``torch.export.save``: in float, calibrated; or quantized, perhaps but for a few maps."""
     program, origin, name = read_program(request.model), f"PyTorch program {request.model}", Path(request.model).stem
     targets = {str(node.target).partition(".")[0] for node in program.graph.nodes}
     if "quantized_decomposed" not in targets:
         return _calibrated(request, program, origin, name, images_taken(program)[1])
-    request.check_int8()
-    return _of_quantized(import_quantized(program, name=name), origin)
+    replace(request, calibrate=None).check_int8()
+    if request.calibrate is not None:
+        images, told = _calibration(request, images_taken(program)[1], None)
+        model = _of_quantized(import_on_images(program, images, name=name), origin)
+        return replace(model, notes=(*told, *model.notes))
+    try:
+        return _of_quantized(import_quantized(program, name=name), origin)
+    except UnroundedError as error:
+        raise ValueError(f"{error}; --calibrate takes images that set the ranges of such maps instead") from error
 
 
 def _of_quantized(found: QuantizedImport, origin: str) -> Model:

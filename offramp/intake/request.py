@@ -25,7 +25,8 @@ class ModelRequest:
     weights : Path or None
         Of a factory's module: safetensors, or a state dictionary that ``torch.save`` wrote.
     calibrate : str or None
-        Images that set the ranges of a float model, as :func:`offramp.intake.samples.read` takes them; None: random.
+        Images that set the ranges of a float model, or of what a quantized one leaves in float, as
+        :func:`offramp.intake.samples.read` takes them; None: random ones of a float model.
     ranges : str
         How the ranges of a float model are chosen: one of :data:`models.compression.range_rules.RANGES`.
     shape : tuple of 3 int, or None

@@ -57,6 +57,8 @@ class LayerBuilder:
         The program's node that a raw layer stands for, by the layer's name, and how it is quantized, if it is.
     rounded : dict of str to array
         By how many steps each weight of a raw layer has been rounded to one scale, where any has, by the layer's name.
+    unrounded : list of str
+        Steps that are refused because something reads them in float; a step may come more than once.
     """
 
     def __init__(self, found: QuantizedLowering):
@@ -65,6 +67,7 @@ class LayerBuilder:
         self.nodes: dict[str, str] = {}
         self.outputs: dict[str, tuple[str, Quantization | None]] = {}
         self.rounded: dict[str, np.ndarray] = {}
+        self.unrounded: list[str] = []
         self._made: dict[tuple[str, CodeRequest], str] = {}
         self._readers = Counter(name for step in found.steps.values() for name in step.inputs)
 
@@ -152,6 +155,7 @@ class LayerBuilder:
             rule = "what a layer computes must be quantized before the next one reads it"
             is_summed = any(each.kind == "add" and name in each.inputs for each in self.found.steps.values())
             advice = f"let the quantizer round it, too{', as XNNPACKQuantizer does before a sum' * is_summed}"
+            self.unrounded.append(name)
             raise self._refuse(name, f"{name}: {rule}, {step.kind} is read as it is: {advice}")
         rounds = step.kind == "quantize"
         made = self._made_of(step.inputs[0] if rounds else name, CodeRequest(quantization))

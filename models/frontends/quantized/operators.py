@@ -27,7 +27,7 @@ from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowe
 from models.frontends.quantized.moves import MOVES, PARTS, move, part, parts
 from models.networks.winners import OPERATOR
 
-__all__ = ["DEQUANTIZE", "OPERATOR_RULES", "as_linear", "clamp_bounds", "product", "quantized_steps"]
+__all__ = ["DEQUANTIZE", "OPERATOR_RULES", "QUANTIZE", "as_linear", "clamp_bounds", "product", "quantized_steps"]
 
 _ONE = 1 / 64  # of the step of a map: a weight that gives a map on with its own scale is so many steps
 _OFFSETS = {torch.int8: 0, torch.uint8: 128}  # of codes from int8
@@ -326,7 +326,8 @@ def _refused(found: Lowering, node: fx.Node) -> Map:
 
 
 _ATEN, _QD = torch.ops.aten, torch.ops.quantized_decomposed
-_QUANTIZE = [getattr(_QD.quantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
+#: What makes codes of values.
+QUANTIZE = [getattr(_QD.quantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
 #: What makes values of codes.
 DEQUANTIZE = [getattr(_QD.dequantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
 DEQUANTIZE.append(_QD.dequantize_per_channel.default)
@@ -352,7 +353,7 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), _product),
     **dict.fromkeys((_ATEN.avg_pool2d.default, _ATEN.avg_pool1d.default), _average),
     **{target: _moved(max_pool) for target in MAX_POOLS},  # of single positions
-    **dict.fromkeys((*_QUANTIZE, _QD.quantize_per_channel.default), _quantize),
+    **dict.fromkeys((*QUANTIZE, _QD.quantize_per_channel.default), _quantize),
     **dict.fromkeys(DEQUANTIZE, _dequantize),
     **dict.fromkeys(_CHOICES, _dynamic),
     _ATEN.relu.default: _clip(0, math.inf),

@@ -6,6 +6,7 @@ accelerator adds integers up, multiplies by an integer multiplier, and rounds ha
 a value lies next to the middle between two codes. A bias in float is rounded to a step of its layer's accumulator.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from models.frontends.quantized.program_tensors import QuantizedSource
 from models.integer import golden
 from models.integer.exact import exact
 
-__all__ = ["QuantizedImport", "import_quantized"]
+__all__ = ["QuantizedImport", "UnroundedError", "import_quantized"]
 
 _SEED = 19  # of the images on which layers are compared
 _FARTHEST = 255  # code from its zero point
@@ -39,6 +40,22 @@ class QuantizedImport:
     network: Network
     source: QuantizedSource
     notes: tuple[str, ...]
+
+
+class UnroundedError(ValueError):
+    """A program can't be followed, only because something reads maps in float.
+
+    Parameters
+    ----------
+    nodes : tuple of str
+        Those that compute these maps.
+    problems : sequence of str
+        A sentence for each.
+    """
+
+    def __init__(self, nodes: tuple[str, ...], problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.nodes = nodes
 
 
 def import_quantized(
@@ -99,6 +116,9 @@ def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | Non
     heads = [builder.head(output) for output in found.exits]
     if found.problems:
         builder.prepare(found.steps)  # what stands before an operator that was refused, too
+        unrounded = {found.nodes[name].name: None for name in builder.unrounded}
+        if len(found.problems) == len(unrounded):
+            raise UnroundedError(tuple(unrounded), found.problems)
         raise ValueError("; ".join(found.problems))
     if not heads:
         raise ValueError("a network must return at least 1 tensor, not 0")

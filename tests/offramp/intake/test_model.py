@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from hw.network.network_file import NetworkFile, save
 from models.compression.quantize import encode
@@ -115,6 +116,28 @@ def test_what_one_scale_for_all_logits_changes_is_noted(tmp_path):
     agreement = found.runtime.compare(codes, None)
     assert 1 < agreement.largest_logit <= most / found.network.layers[-1].output.scale
     assert agreement.largest <= 1  # of the codes, the logits' steps not among them
+
+
+def test_maps_that_a_quantized_program_leaves_in_float_get_ranges_of_images(tmp_path):
+    def body(net, x):
+        x = F.avg_pool2d(F.relu(F.conv2d(net.round(x), net.weight(4, 2, 3, 3))), 2)
+        return F.linear(net.round(x).flatten(1), net.weight(3, 4))
+
+    path = str(tmp_path / "net.pt2")
+    torch.export.save(torch.export.export(Quantized(body), (torch.zeros(1, 2, 4, 4),)), path)
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).standard_normal((20, 4, 4, 2)).astype(np.float32))
+    with pytest.raises(
+        ValueError, match=r"clip is read as it is: .*; --calibrate takes images that set the ranges of such"
+    ):
+        read(ModelRequest(model=path))
+    request = ModelRequest(model=path, calibrate=str(tmp_path / "images.npy"))
+    found = read(request)
+    assert found.notes[0].startswith("calibrated on 20 images")
+    assert any(note.startswith("relu: left in float by the program") for note in found.notes)
+    codes = np.random.default_rng(0).integers(-60, 60, (5, 4, 4, 2)).astype(np.int8)
+    assert found.runtime.compare(codes, None).largest <= 1
+    with pytest.raises(ValueError, match="--ranges must go with a float model"):
+        read(replace(request, ranges="mse"))
 
 
 @pytest.mark.parametrize("count", [1, 4])

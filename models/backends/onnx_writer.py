@@ -49,11 +49,17 @@ def read_onnx(path: Path) -> tuple[Network, str]:
     codes = np.random.default_rng(_SEED).integers(-128, 128, (_IMAGES, *network.input.shape)).astype(np.int8)
     heads = {head.logits for head in network.exits}
     pairs = [pair for name, pair in found.source.compared(codes).items() if name not in heads]
-    off = np.concatenate([np.zeros(1), *(np.abs(made.astype(np.int64) - other).reshape(-1) for made, other in pairs)])
-    return network, (
-        "ONNX Runtime divides in float and rounds half to even, the network multiplies by integers: run in float, "
-        f"{np.count_nonzero(off)} of {off.size - 1} codes differ, by at most {int(off.max())}, on {_IMAGES} images"
-    )
+    off = [np.abs(made.astype(np.int64) - other).reshape(-1) for made, other in pairs]
+    rounds = "ONNX Runtime divides in float and rounds half to even, the network multiplies by integers"
+    return network, f"{rounds}{_counted(np.concatenate(off))}" if off else rounds
+
+
+def _counted(off: np.ndarray) -> str:
+    """How many codes differ, and by how much."""
+    differ, images = np.count_nonzero(off), f"on {_IMAGES} images"
+    if not differ:
+        return f": run in float, all {off.size:,} codes are the same, {images}"
+    return f": run in float, {differ:,} of {off.size:,} codes differ, by at most {off.max():.0f}, {images}"
 
 
 def write_onnx(network: Network, scales: FileScales) -> bytes:

@@ -1,5 +1,6 @@
 """ONNX files of random networks: read back the same, valid, and within a code of what ONNX Runtime computes."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -47,7 +48,18 @@ def test_random_networks_come_back_and_run_in_onnx_runtime(tmp_path, seed):
         off, count = off + np.count_nonzero(difference), count + difference.size
         assert difference.max() <= 1, name
     assert off <= 0.01 * count
-    assert any("run in float" in note for note in made.notes)
+    assert any(re.search(r"run in float, .* codes (differ, by at most 1|are the same), on 4 im", n) for n in made.notes)
+
+
+def test_codes_that_are_all_the_same_are_said_to_be_and_of_outputs_alone_nothing_is_counted():
+    maker = NetworkMaker(np.random.default_rng(0), (20, 20, 1))
+    maker.head(maker.conv(INPUT, 3, kernel=(1, 1)), 3)
+    (note,) = (note for note in export_file(maker.network("net"), ".onnx").notes if note.startswith("ONNX Runtime"))
+    assert note.endswith(": run in float, all 4,800 codes are the same, on 4 images")
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
+    maker.head(INPUT, 3)
+    notes = export_file(maker.network("net"), ".onnx").notes
+    assert "ONNX Runtime divides in float and rounds half to even, the network multiplies by integers" in notes
 
 
 def test_a_calibrated_module_comes_back_with_its_multipliers():

@@ -55,7 +55,7 @@ def add(
     with terminal.stage("add the exit") as step:
         from offramp.intake.extension import extended
         from offramp.intake.model import read
-        from offramp.intake.samples import parts
+        from offramp.intake.samples import origin_of, parts
         from offramp.report.tables import model_tables
 
         found = read(request)
@@ -64,11 +64,11 @@ def add(
         made = extended(found.network, after, samples, config, grid=grid, exit_loss=exit_loss, progress=step)
     save(out, NetworkFile(network=made.network, origin=f"{found.origin}, exit after {after}", activity=made.activity))
     results().print(model_tables.extension({"as it was": made.before, "with the exit": made.after}), "")
-    origin = ", ".join(each.origin for each in samples)
+    origin = origin_of(samples)
     thresholds = ", ".join(f"{threshold:,}" for threshold in made.thresholds)
     notes = [("note", note) for note in found.notes]
     show([*notes, ("images of", origin), ("config", config), ("thresholds", thresholds), ("file", str(out))])
     figures = {"before": made.before, "after": made.after, "thresholds": made.thresholds}
     asked = {"model": model, "origin": found.origin, "notes": found.notes, "config": config, "images_of": origin}
     finish("exit add", seed, json, {**asked, **figures, "file": out})
-    next_step(f"offramp verify {out} --config {config}")
+    next_step(f"offramp verify {request.written(out).typed(config=config, data=data)}")

@@ -135,6 +135,11 @@ def compress(
     from offramp.report.tables.result_tables import metric_rows
 
     if kind_of(model) == OUTSIDE:
+        if not request.is_module:
+            raise ValueError(
+                f"{model} must be module.py:factory or a trained network, whose weights compress can train; offramp "
+                "import takes it as it is"
+            )
         share = options.share(keep or _KEEP, "--keep")
         _compress_module(
             request,
@@ -181,7 +186,7 @@ def _compress_module(
     from hw.network.network_file import NetworkFile, save
     from models.frontends.pytorch.calls import computes
     from offramp.intake.compression import sparse
-    from offramp.intake.samples import parts
+    from offramp.intake.samples import origin_of, parts
     from offramp.intake.user_module import of_request
     from offramp.report.tables import model_tables
 
@@ -205,7 +210,7 @@ def _compress_module(
         )
     origin = f"module {request.model}, {100 * keep:g} % of its weights, fine-tuned"
     save(file, NetworkFile(network=made.network, origin=origin, activity=made.activity))
-    images = ", ".join(each.origin for each in samples)
+    images = origin_of(samples)
     notes = [*made.notes, *([samples[0].layout] if samples[0].layout else [])]
     asked = {"model": request.model, "origin": origin, "images_of": images, "config": config, "keep": keep}
     figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float}
@@ -214,7 +219,7 @@ def _compress_module(
     rows = [*model_tables.sparse_rows(result), *(("note", note) for note in notes)]
     show([*rows, ("images of", images), ("config", config), ("file", str(file))])
     finish("compress", seed, json, result)
-    next_step(f"offramp verify {file} --config {config}")
+    next_step(f"offramp verify {request.written(file).typed(config=config, data=data)}")
 
 
 @takes_model

@@ -71,6 +71,10 @@ class ModelRequest:
         words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         return shlex.join([self.model, *words])
 
+    def written(self, file: Path) -> "ModelRequest":
+        """That for a network file that was made of the model: it takes the same images."""
+        return ModelRequest(model=str(file), root=self.root, preprocessing=self.preprocessing)
+
     def check(self) -> None:
         """Refuse options that aren't for such a model, by its name.
 

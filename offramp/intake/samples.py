@@ -1,6 +1,6 @@
 """The images that a user brings for a network, as the codes that it takes, with labels where there are any."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from models.datasets.sources import Progress
 from offramp.files.kinds import said_of, what_is
 from offramp.intake.preprocessing import Preprocessing
 
-__all__ = ["PICTURES", "Samples", "check", "parts", "read"]
+__all__ = ["PICTURES", "Samples", "check", "origin_of", "parts", "read"]
 
 #: Names of arrays in an .npz, in the order in which they are looked for.
 _IMAGES = ("images", "image", "x", "X", "x_test", "data", "inputs", "input", "arr_0")
@@ -233,6 +233,12 @@ def parts(
         for cut, name in zip(cuts, ("70 % to learn", "10 % to choose", "20 % to measure"), strict=True)
     )
     return first, second, third
+
+
+def origin_of(divided: Sequence[Samples]) -> str:
+    """Where images are from that were divided (:func:`parts`): their name once, then the parts."""
+    names = [each.origin.rpartition(", ") for each in divided]
+    return f"{names[0][0]}: {', '.join(part for _, _, part in names)}"
 
 
 def _fitted(

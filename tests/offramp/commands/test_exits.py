@@ -13,5 +13,8 @@ def test_an_exit_is_added_and_what_is_to_know_of_the_model_is_said(tmp_path):
     options = ("--after", "conv2d_0", "--data", tmp_path / "x.npz", "--config", "tiny", "-o", tmp_path / "more.off")
     text, code = run("exit add", tflite_file(tmp_path), *options)
     assert code == 0
-    assert "classes of output tensor" in " ".join(text.split())
+    said = " ".join(text.split())
+    assert "classes of output tensor" in said
+    assert "x.npz: 70 % to learn, 10 % to choose, 20 % to measure" in said
+    assert f"next: offramp verify {options[-1]} --config tiny --data {options[3]}" in said
     assert kind_of(tmp_path / "more.off") == "network"

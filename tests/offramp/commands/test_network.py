@@ -192,7 +192,10 @@ def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "first.npz", images=digits.images.transpose(0, 3, 1, 2), labels=digits.labels)
     data = ("--data", tmp_path / "first.npz")
     options = (*data, "--keep", "30%", "--epochs", 1, "--config", "tiny", "--out", tmp_path)
-    assert run("compress", module, *options, "--json", tmp_path / "c.json")[1] == 0
+    text, code = run("compress", module, *options, "--json", tmp_path / "c.json")
+    assert code == 0
+    said = " ".join(text.split())
+    assert f"next: offramp verify {tmp_path / 'network.off'} --config tiny --data {data[1]}" in said
     found = json.loads((tmp_path / "c.json").read_text())
     assert (found["keep"], found["model"]) == (0.3, module)
     assert len(found["epochs"]["fine-tune"]) == 1
@@ -213,6 +216,11 @@ def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
     assert (
         refused(monkeypatch, capsys, "compress", module)
         == "--data must name labelled images that a module is fine-tuned on"
+    )
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x08")
+    assert refused(monkeypatch, capsys, "compress", tmp_path / "net.onnx") == (
+        f"{tmp_path / 'net.onnx'} must be module.py:factory or a trained network, whose weights compress can train; "
+        "offramp import takes it as it is"
     )
     for keep in ("0", "120%", "much"):
         text = f"--keep must be above 0 and at most 1, or in percent, not {keep!r}"

@@ -9,7 +9,7 @@ from hw.network.network import Network
 from models.datasets import splits
 from offramp.intake import samples
 from offramp.intake.preprocessing import Preprocessing
-from offramp.intake.samples import parts, read
+from offramp.intake.samples import origin_of, parts, read
 from tests.random_networks import random_network
 
 
@@ -237,10 +237,12 @@ def test_a_file_is_divided_by_the_seed_and_a_data_set_has_its_split(tmp_path):
     found = parts(path, (2, 2, 1), seed=3)
     assert [len(each) for each in found] == [70, 10, 20]
     assert sorted(label for each in found for label in each.labels.tolist()) == list(range(100))
+    assert origin_of(found) == f"{path}: 70 % to learn, 10 % to choose, 20 % to measure"
     for each in found:
         np.testing.assert_array_equal((each.images[:, 0, 0, 0] * 255).round(), each.labels)
     assert parts(path, (2, 2, 1), seed=4)[0].labels.tolist() != found[0].labels.tolist()
     digits = splits.load("digits")
+    assert origin_of(parts("digits", (8, 8, 1), seed=0)) == "digits: train, validation, test"
     expected = (digits.train, digits.validation, digits.test)
     for each, split in zip(parts("digits", (8, 8, 1), seed=0), expected, strict=True):
         np.testing.assert_array_equal(each.labels, split.labels)

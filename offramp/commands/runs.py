@@ -180,7 +180,10 @@ def verify(
     rtl: Annotated[
         int | None,
         options.ranged(
-            1, options.MOST_IMAGES, "Images that the RTL computes.", show_default=f"{_SAMPLE}; all of a network of ours"
+            0,
+            options.MOST_IMAGES,
+            "Images that the RTL computes; 0: it isn't run, which large networks take long for.",
+            show_default=f"{_SAMPLE}; all of a network of ours",
         ),
     ] = None,
     deadline: options.Deadline = 0,
@@ -216,14 +219,17 @@ def verify(
     together. Other models run in every way there is: in float, in the runtime of their source, on golden model,
     simulator and, a sample of the images, RTL.
     """
-    need("verify", RTL)
+    if rtl != 0:
+        need("verify", RTL)
     check_cache()
+    if rtl == 0 and (netlist is not None or waves is not None):
+        raise ValueError("--rtl must be at least 1 with --netlist and with --waves, which are of the hardware, not 0")
     if image is not None and image >= images:
         raise ValueError(f"--image must be in 0..{images - 1}, one of the {images} of --images, not {image}")
     if netlist is not None and waves is not None:
         raise ValueError("--waves records the RTL: it must be left out with --netlist")
     if rtl is not None and rtl > images:
-        raise ValueError(f"--rtl must be in 1..{images}, at most the {images} of --images, not {rtl}")
+        raise ValueError(f"--rtl must be in 0..{images}, at most the {images} of --images, not {rtl}")
     if layer is not None and waves is None:
         raise ValueError("--layer needs --waves: it says what is recorded")
     if layer is not None:
@@ -243,6 +249,8 @@ def verify(
         ours = all(each.data for each in found) and (data is None or data in NAMES)
         if not ours and (len(found) > 1 or image is not None):
             raise ValueError("several models, and --image, must be of networks of ours that were trained on a data set")
+        if ours and rtl == 0:
+            raise ValueError("--rtl must be at least 1 with networks of ours, which run on the RTL alone here, not 0")
         samples = None if ours else images_of(found[0], requests[0], data, images, step)
         programs = [program_of(each, config, step) for each in found]
     recorded = None
@@ -253,10 +261,10 @@ def verify(
         work = [(each, program, request) for each, (program, _), request in zip(found, programs, requests, strict=True)]
         result = _together(terminal, work, data, rtl or images, image, options_)
     else:
-        result = _by_stages(terminal, found[0], programs[0], samples, rtl or _SAMPLE, options_)
+        result = _by_stages(terminal, found[0], programs[0], samples, _SAMPLE if rtl is None else rtl, options_)
     asked = {"programs": models, "config": [name for _, name in programs]}
     finish("verify", seed, json, {**asked, "conditions": asdict(conditions), **result})
-    if not (result["values_equal"] and result["cycles_equal"] and result.get("agrees", True)):
+    if False in (result["values_equal"], result["cycles_equal"], result.get("agrees")):
         raise typer.Exit(1)
     build = f"offramp build {config_option(programs[0][0].config)}"
     next_step(*([] if waves is None else [f"gtkwave {waves.with_suffix('.gtkw')}"]), build)

@@ -229,7 +229,7 @@ def _from_program(request: ModelRequest) -> Model:
 
 def _of_quantized(found: QuantizedImport, origin: str) -> Model:
     """A program with quantize and dequantize operators."""
-    rounding = "the source rounds otherwise than the accelerator: codes may differ by one, which verify counts"
+    rounding = "the source rounds otherwise than the accelerator: each layer's codes may differ by one; verify counts them all"
     return Model(
         network=found.network,
         origin=origin,

@@ -77,7 +77,7 @@ def verify_model(
     Parameters
     ----------
     rtl_images : int
-        The first of the images that the RTL computes as well.
+        The first of the images that the RTL computes as well; 0: it isn't run.
     netlist : str, optional
         As for :func:`offramp.rtl.simulators.build`.
 
@@ -85,11 +85,11 @@ def verify_model(
     -------
     dict
         ``notes`` (of the model, and why a runtime couldn't run it), ``stages`` (:class:`StageResult`), ``values_equal``
-        and ``cycles_equal`` (of RTL, golden model and simulator), ``reference_equal`` (None without a runtime of the
-        source), ``agrees`` (whether all that must be equal is), ``accuracy_float``, ``accuracy_reference``,
-        ``accuracy_golden`` (None without labels), ``cycles``, ``share_of_limit``, ``macs_per_multiplier_cycle`` (dense
-        ones), ``memories`` (:func:`offramp.files.memories.memories_dict`), ``per_image``, ``rtl`` (all that
-        :func:`offramp.rtl.run.verify` says).
+        and ``cycles_equal`` (of RTL, golden model and simulator; None if the RTL wasn't run), ``reference_equal`` (None
+        without a runtime of the source), ``agrees`` (whether all that must be equal is), ``accuracy_float``,
+        ``accuracy_reference``, ``accuracy_golden`` (None without labels), ``cycles``, ``share_of_limit``,
+        ``macs_per_multiplier_cycle`` (dense ones), ``memories`` (:func:`offramp.files.memories.memories_dict`),
+        ``per_image``, ``rtl`` (all that :func:`offramp.rtl.run.verify` says, or None).
     """
     codes = samples.codes(model.network)
     made = golden.run(model.network, codes, keep=False)
@@ -106,22 +106,9 @@ def verify_model(
     timing = simulate(program, codes, conditions=conditions)
     usual = timing if conditions == DEFAULT else simulate(program, codes)
     same = (usual.classes == made.classes) & (usual.exit_index == made.exit_index)
-    part = codes[:rtl_images]
-    ran = rtl.verify(
-        [(program, part)],
-        simulator=simulator,
-        waves=waves,
-        seed=seed,
-        conditions=conditions,
-        netlist=netlist,
-        progress=progress,
-    )
     accuracy = {each.stage: each.accuracy for each in stages}
     golden_accuracy, simulated = (_accuracy(found.classes, samples.labels) for found in (made, timing))
-    right = 1 - len(ran["differing"]) / len(part)
-    hardware = rtl.hardware_name(netlist)
     equal["simulator"] = same.tolist()
-    equal[hardware] = [number not in ran["differing"] if number < len(part) else None for number in range(len(codes))]
     stages += [
         StageResult(stage="golden", images=len(codes), compared=None, accuracy=golden_accuracy),
         StageResult(
@@ -131,23 +118,30 @@ def verify_model(
             accuracy=simulated,
             equal=float(same.mean()),
         ),
-        StageResult(
-            stage=hardware,
-            images=len(part),
-            compared="all values, cycles",
-            accuracy=None,
-            equal=right,
-            first=_first(ran),
-        ),
     ]
+    ran: dict[str, Any] | None = None
+    if rtl_images:
+        part = codes[:rtl_images]
+        ran = rtl.verify(
+            [(program, part)],
+            simulator=simulator,
+            waves=waves,
+            seed=seed,
+            conditions=conditions,
+            netlist=netlist,
+            progress=progress,
+        )
+        hardware, wrong = rtl.hardware_name(netlist), ran["differing"]
+        equal[hardware] = [number not in wrong if number < len(part) else None for number in range(len(codes))]
+        stages.append(_of_hardware(hardware, ran, len(part)))
     allowed = agreement is None or agreement.equal or not (runtime and runtime.exact)
     return {
         "notes": [*model.notes, *told],
         "stages": [asdict(stage) for stage in stages],
-        "values_equal": bool(ran["values_equal"] and same.all()),
-        "cycles_equal": ran["cycles_equal"],
+        "values_equal": bool(ran["values_equal"] and same.all()) if ran else None,
+        "cycles_equal": ran["cycles_equal"] if ran else None,
         "reference_equal": None if agreement is None else agreement.equal,
-        "agrees": bool(ran["values_equal"] and ran["cycles_equal"] and same.all() and allowed),
+        "agrees": bool((ran is None or (ran["values_equal"] and ran["cycles_equal"])) and same.all() and allowed),
         "accuracy_float": accuracy.get(_FLOAT),
         "accuracy_reference": accuracy[runtime.name] if runtime else None,
         "accuracy_golden": golden_accuracy,
@@ -193,6 +187,18 @@ def _by_class(
             )
         )
     return stages, told, equal
+
+
+def _of_hardware(name: str, ran: dict[str, Any], images: int) -> StageResult:
+    """What :func:`offramp.rtl.run.verify` found of the first images."""
+    return StageResult(
+        stage=name,
+        images=images,
+        compared="all values, cycles",
+        accuracy=None,
+        equal=1 - len(ran["differing"]) / images,
+        first=_first(ran),
+    )
 
 
 def _accuracy(classes: np.ndarray | None, labels: np.ndarray | None) -> float | None:

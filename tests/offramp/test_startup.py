@@ -112,7 +112,11 @@ def test_the_version_needs_neither_arrays_nor_tables():
         (["zoo", "--add", "none"], "none/result.json: cannot be read: No such file or directory"),
         (["zoo", "--method", "mine"], "--method must be given with --add"),
         (["zoo", "--images", "5"], "--images must be given with --add or --measure"),
-        (["verify", "zoo:dab", "--rtl", "5", "--images", "4"], "--rtl must be in 1..4, at most the 4 of --images"),
+        (["verify", "zoo:dab", "--rtl", "5", "--images", "4"], "--rtl must be in 0..4, at most the 4 of --images"),
+        (
+            ["verify", "zoo:dab", "--rtl", "0", "--waves", "w.fst"],
+            "--rtl must be at least 1 with --netlist and with --waves",
+        ),
         (["board", "flash", __file__], "must be a bitstream, as offramp build writes it, not a Python file"),
         (["board", "run", "zoo:dab", "--port", "/dev/none"], "--port must name a port that is there, not /dev/none"),
         (["report", __file__], "must be the result of a command (--json FILE), not a Python file"),

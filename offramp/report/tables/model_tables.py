@@ -58,21 +58,29 @@ def figures(result: dict[str, Any]) -> Table:
     tensors = f"all tensors {equality(bool(reference))}"
     if reference is False and result["agrees"]:
         tensors = "codes differ, as those of such a source may: the table above counts them"
-    values, timing = equality(result["values_equal"]), equality(result["cycles_equal"])
     shown = {"mean": "mean", "p50": "p50", "p99": "p99", "worst": "worst found", "bound": "bound"}
     rate = f"{result['macs_per_multiplier_cycle']:.2f} a multiplier and cycle"
     rows = [
-        ("RTL = golden = simulator", f"values {values}, cycles {timing}"),
+        _equality_row(result),
         *([] if reference is None else [("source = golden", tensors)]),
-        *(("difference", text) for text in ran["mismatches"]),
+        *(("difference", text) for text in (ran["mismatches"] if ran else ())),
         ("cycles per image", ", ".join(f"{name} {count(cycles[key])}" for key, name in shown.items())),
-        ("back to back, on the RTL", f"{count(ran['back_to_back'][0], 1)} cycles per image"),
         ("of limit", percent(result["share_of_limit"])),
         ("dense multiply-accumulates", f"{count(result['macs'])}; {rate}"),
-        ("simulator", f"{ran['simulator']}, seed {ran['seed']}, {count(ran['seconds'], 1)} s"),
     ]
-    rows += waveform_rows(ran)
+    if ran:
+        rows.append(("back to back, on the RTL", f"{count(ran['back_to_back'][0], 1)} cycles per image"))
+        rows.append(("simulator", f"{ran['simulator']}, seed {ran['seed']}, {count(ran['seconds'], 1)} s"))
+        rows += waveform_rows(ran)
     return key_values(rows)
+
+
+def _equality_row(result: dict[str, Any]) -> tuple[str, str]:
+    if result["rtl"] is None:
+        (simulated,) = (each["equal"] for each in result["stages"] if each["stage"] == "simulator")
+        return "golden = simulator", f"classes and exits {equality(simulated == 1)}; the RTL wasn't run (--rtl 0)"
+    values, timing = equality(result["values_equal"]), equality(result["cycles_equal"])
+    return "RTL = golden = simulator", f"values {values}, cycles {timing}"
 
 
 def extension(networks: dict[str, dict[str, Any]]) -> Columns:

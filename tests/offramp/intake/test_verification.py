@@ -10,6 +10,7 @@ from offramp.intake.programs import images_of, program_of
 from offramp.intake.request import ModelRequest
 from offramp.intake.samples import Samples
 from offramp.intake.verification import verify_model
+from offramp.report.tables import model_tables
 from tests.offramp.intake.models import MODULE, tflite_file
 from tests.offramp.results import VERIFY
 
@@ -66,6 +67,20 @@ def test_a_tflite_file_stage_by_stage(tflite, ran):
     # Two small maps fit the first bank together.
     assert {name for name, use in found["memories"].items() if not use["used"]} == {"second bank"}
     assert all(use["used"] <= use["available"] for use in found["memories"].values())
+
+
+def test_the_rtl_may_be_left_out(tflite, monkeypatch):
+    request, model = tflite
+    monkeypatch.setattr(verification.rtl, "verify", lambda *_, **__: pytest.fail("the RTL ran"))
+    program, _ = program_of(model, "tiny")
+    found = verify_model(model, program, images_of(model, request, None, 4), rtl_images=0)
+    assert [stage["stage"] for stage in found["stages"]] == ["LiteRT, reference kernels", "golden", "simulator"]
+    assert (found["values_equal"], found["cycles_equal"], found["rtl"]) == (None, None, None)
+    assert found["agrees"] is True
+    assert found["per_image"]["equal"].keys() == {"LiteRT, reference kernels", "simulator"}
+    told = dict(zip(*(column._cells for column in model_tables.figures(found).columns), strict=True))
+    assert told["golden = simulator"] == "classes and exits equal; the RTL wasn't run (--rtl 0)"
+    assert "back to back, on the RTL" not in told
 
 
 def test_a_difference_names_its_first_layer(tflite, ran):

@@ -140,7 +140,7 @@ def _expected_lists(chosen: Chosen) -> list[MemoryUse]:
     if chosen.streamed:
         layers: dict[str, int] = {}
         for step, option in zip(chosen.expanded.proven.steps, chosen.options, strict=True):
-            most = max(words for words, _ in option.cost.rows())
+            most = int(option.cost.rows()[:, 0].max())
             layers[step.layer.name] = max(most, layers.get(step.layer.name, 0))
         return [_read(layers, "expected", config.list_words)]
     held = _held(chosen)

@@ -55,12 +55,14 @@ class Estimate:
         """Expected cycles of every command: of its slowest core."""
         return tuple((self.work[:, :, int(slow)].max(axis=1) + COMMAND_CYCLES).tolist())
 
-    def rows(self) -> list[tuple[int, int]]:
-        """Of every command: words of list memory, and rows that are read for them if they aren't kept."""
+    def rows(self) -> np.ndarray:
+        """Of every command: words of list memory, and rows that are read for them if they aren't kept.
+
+        int64 array (commands, 2).
+        """
         words = self.pointers + self.entries.max(axis=2)
-        return [
-            (int(each.max()), int(each[list(cores)].sum())) for each, cores in zip(words, self.distinct, strict=True)
-        ]
+        read = [each[list(cores)].sum() for each, cores in zip(words, self.distinct, strict=True)]
+        return np.stack([words.max(axis=1), np.array(read)], axis=1).astype(np.int64)
 
 
 def estimate(expansion: Expansion, density: float, config: AcceleratorConfig) -> Estimate:

@@ -211,7 +211,7 @@ class Options:
 
     def _list_words(self, steps: Sequence[Step], partition: Partition) -> int:
         """Words of the largest command's lists."""
-        return max(rows for step in steps for rows, _ in self.option(step, partition).cost.rows())
+        return max(int(self.option(step, partition).cost.rows()[:, 0].max()) for step in steps)
 
 
 def _in_parts(partition: Partition, count: int, *, deeper: bool) -> Partition:

@@ -1,17 +1,19 @@
 """Expected cycles of a run whose lists are read while the layers before are at work."""
 
 from collections.abc import Sequence
+from itertools import chain
 from math import inf
+
+import numpy as np
 
 from hw.config import AcceleratorConfig
 
-__all__ = ["ListRows", "Reading"]
+__all__ = ["Reading"]
 
-#: Of the commands of a step: words of list memory, and rows that are read
-#: (:meth:`hw.compiler.search.estimate.Estimate.rows`).
-ListRows = Sequence[tuple[int, int]]
 #: How much a sum of cycles may differ that is found from another one.
 _ROUNDING = 1e-9
+
+_State = tuple[int, int, int, float, float, float, float]
 
 
 class Reading:
@@ -19,8 +21,9 @@ class Reading:
 
     Parameters
     ----------
-    rows : sequence of ListRows
-        Of each step.
+    rows : sequence of int64 array (commands, 2)
+        Of each step and command: words of list memory, and rows that are read
+        (:meth:`hw.compiler.search.estimate.Estimate.rows`).
     cycles : sequence of sequence of float
         Of each command of each step, nothing waited for.
 
@@ -30,24 +33,27 @@ class Reading:
         Of the whole run.
     """
 
-    def __init__(self, rows: Sequence[ListRows], cycles: Sequence[Sequence[float]], config: AcceleratorConfig):
+    def __init__(self, rows: Sequence[np.ndarray], cycles: Sequence[Sequence[float]], config: AcceleratorConfig):
+        # Numba takes a second to load; only networks whose lists are read during the run wait for it.
+        from hw.compiler.search.reading_kernel import run_on
+
+        self._run_on = run_on
         self._capacity, self._beats = config.list_words, config.list_row_beats
-        #: Of each command: the words of its lists.
-        self._words: list[int] = []
-        #: When each command ends, behind the beginning of the run.
-        self._ends = [0.0]
+        commands = sum(map(len, cycles))
+        #: Of each command: the words of its lists; when it ends, behind the beginning of the run.
+        self._words, self._ends = np.zeros(commands, dtype=np.int64), np.zeros(commands + 1)
         #: When each step begins: commands before it, the first of them whose lists are kept, words of these; when the
         #: last lists have been read and the last command has ended; cycles in which nothing was read for want of room,
         #: and in which a command waited for its lists.
-        self._states = [(0, 0, 0, 0.0, 0.0, 0.0, 0.0)]
+        self._states: list[_State] = [(0, 0, 0, 0.0, 0.0, 0.0, 0.0)]
         for each in zip(rows, cycles, strict=True):
-            self._states.append(self._after(self._states[-1], *each, self._words, self._ends))
-        self.cycles = self._ends[-1]
+            self._states.append(self._after(self._states[-1], self._words, self._ends, *each, inf, inf))
+        self.cycles: float = self._states[-1][4]
 
     def other(
         self,
         first: int,
-        rows: Sequence[ListRows],
+        rows: Sequence[np.ndarray],
         cycles: Sequence[Sequence[float]],
         sums: tuple[float, int],
         most: float,
@@ -65,39 +71,26 @@ class Reading:
         most += _ROUNDING * (most + sums[0])
         waiting, pausing = most - sums[0], most - sums[1]
         state = self._states[first]
-        words, ends = self._words[: state[0]], self._ends[: state[0] + 1]
-        for each in zip(rows, cycles, strict=True):
-            if state[5] > pausing or state[6] > waiting:
-                return inf
-            state = self._after(state, *each, words, ends)
-        return ends[-1]
+        further = np.concatenate(rows)
+        count = state[0] + len(further)
+        words, ends = np.empty(count, dtype=np.int64), np.empty(count + 1)
+        words[: state[0]], ends[: state[0] + 1] = self._words[: state[0]], self._ends[: state[0] + 1]
+        state = self._after(state, words, ends, further, list(chain.from_iterable(cycles)), pausing, waiting)
+        return state[4] if state[0] == count else inf
 
     def _after(
         self,
-        state: tuple[int, int, int, float, float, float, float],
-        rows: ListRows,
+        state: _State,
+        words: np.ndarray,
+        ends: np.ndarray,
+        rows: np.ndarray,
         cycles: Sequence[float],
-        words: list[int],
-        ends: list[float],
-    ) -> tuple[int, int, int, float, float, float, float]:
-        """The state behind a step; words and ends of its commands are appended."""
-        number, oldest, held, loaded, last, idle, waited = state
-        # A search calls this for every choice that it tries: comparisons are faster than max.
-        for (size, count), each in zip(rows, cycles, strict=True):
-            held += size
-            while held > self._capacity and oldest < number:
-                held -= words[oldest]
-                oldest += 1
-            room = ends[oldest]
-            if room > loaded:
-                idle += room - loaded
-                loaded = room
-            loaded += count * self._beats
-            if loaded > last:
-                waited += loaded - last
-                last = loaded
-            last += each
-            words.append(size)
-            ends.append(last)
-            number += 1
-        return number, oldest, held, loaded, last, idle, waited
+        pausing: float,
+        waiting: float,
+    ) -> _State:
+        """The state behind further commands, :func:`hw.compiler.search.reading_kernel.run_on`."""
+        sizes, counts, own = rows[:, 0], rows[:, 1], np.array(cycles, dtype=np.float64)
+        after: _State = self._run_on(
+            state, words, ends, sizes, counts, own, self._capacity, self._beats, pausing, waiting
+        )
+        return after

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hw.compiler.search.estimate import Estimate
-from hw.compiler.search.reading import ListRows, Reading
+from hw.compiler.search.reading import Reading
 from hw.config import AcceleratorConfig
 
 __all__ = ["Choice", "Costs", "Held", "Search"]
@@ -58,7 +58,7 @@ class Costs:
         Layers that share a tensor.
     held : list of list of Held
         Of each layer, under each of its options.
-    rows : list of list of list of (int, int)
+    rows : list of list of int64 array (commands, 2)
         Of each step, under each of its options: list words and rows of its commands.
     cycles : callable
         Of each command of a step (its number), given its option and those of its readers.
@@ -75,7 +75,7 @@ class Costs:
     groups: list[list[int]]
     neighbours: list[tuple[int, int]]
     held: list[list[Held]]
-    rows: list[list[list[tuple[int, int]]]]
+    rows: list[list[np.ndarray]]
     cycles: Callable[[int, int, tuple[int, ...]], tuple[float, ...]]
     readers: list[tuple[int, ...]]
     words: Callable[[int, tuple[int, ...]], int]
@@ -144,12 +144,11 @@ class Search:
         self._pairs = [self._move(*pair) for pair in costs.neighbours]
         #: Of each step, under each of its options: words beyond the memory of the commands' lists.
         self._beyond = [
-            [sum(max(0, words - list_words) for words, _ in rows) * config.cores for rows in options]
-            for options in costs.rows
+            [int((rows[:, 0] - list_words).clip(0).sum()) * config.cores for rows in options] for options in costs.rows
         ]
         #: Of each step, under each of its options: cycles that reading the commands' lists takes, one after the other.
         self._loads = [
-            [sum(count for _, count in rows) * config.list_row_beats if streamed else 0 for rows in options]
+            [int(rows[:, 1].sum()) * config.list_row_beats if streamed else 0 for rows in options]
             for options in costs.rows
         ]
         self._start(choice)
@@ -171,7 +170,7 @@ class Search:
         if self._streamed:
             self._reading = Reading(self._rows(0), cycles, self._config)
 
-    def _rows(self, first: int) -> list[ListRows]:
+    def _rows(self, first: int) -> list[np.ndarray]:
         """Of the steps from that one on."""
         return [rows[option] for rows, option in zip(self._costs.rows[first:], self._choice[first:], strict=True)]
 

@@ -15,9 +15,9 @@ def test_cycles_by_hand():
     beats = CONFIG.list_row_beats
     cycles = [(1000.0,), (1000.0,)]
     # All fit at once: what is read first delays the first command only.
-    assert Reading([[(10, 10)], [(10, 10)]], cycles, CONFIG).cycles == 10 * beats + 2000
+    assert Reading([np.array([(10, 10)])] * 2, cycles, CONFIG).cycles == 10 * beats + 2000
     # The second waits for the first to end, then for its own lists.
-    assert Reading([[(40, 40)], [(40, 40)]], cycles, CONFIG).cycles == 80 * beats + 2000
+    assert Reading([np.array([(40, 40)])] * 2, cycles, CONFIG).cycles == 80 * beats + 2000
 
 
 def steps(rng: np.random.Generator, count: int) -> list:
@@ -26,7 +26,7 @@ def steps(rng: np.random.Generator, count: int) -> list:
     for _ in range(count):
         commands = int(rng.integers(1, 4))
         words = rng.integers(1, 60, commands).tolist()
-        found.append(([(size, size * 2) for size in words], rng.uniform(10, 2000, commands).tolist()))
+        found.append((np.array([(size, size * 2) for size in words]), rng.uniform(10, 2000, commands).tolist()))
     return found
 
 
@@ -47,7 +47,7 @@ def test_another_run_is_what_it_is_from_the_beginning(seed):
 
 
 def test_what_cannot_be_less_is_left():
-    run = [([(40, 40)], [1000.0])] * 4
+    run = [(np.array([(40, 40)]), [1000.0])] * 4
     rows, cycles = zip(*run, strict=True)
     reading, load = Reading(rows, cycles, CONFIG), 160 * CONFIG.list_row_beats
     whole = 4000.0 + load

@@ -229,7 +229,7 @@ def _from_program(request: ModelRequest) -> Model:
 
 def _of_quantized(found: QuantizedImport, origin: str) -> Model:
     """A program with quantize and dequantize operators."""
-    rounding = "the source rounds otherwise than the accelerator: each layer's codes may differ by one; verify counts them all"
+    rounding = "the source rounds otherwise than the accelerator: a layer's codes may differ by one; verify counts them"
     return Model(
         network=found.network,
         origin=origin,

@@ -13,7 +13,7 @@ __all__ = ["Reading"]
 #: How much a sum of cycles may differ that is found from another one.
 _ROUNDING = 1e-9
 
-_State = tuple[int, int, int, float, float, float, float]
+_ReadingState = tuple[int, int, int, float, float, float, float]
 
 
 class Reading:
@@ -45,7 +45,7 @@ class Reading:
         #: When each step begins: commands before it, the first of them whose lists are kept, words of these; when the
         #: last lists have been read and the last command has ended; cycles in which nothing was read for want of room,
         #: and in which a command waited for its lists.
-        self._states: list[_State] = [(0, 0, 0, 0.0, 0.0, 0.0, 0.0)]
+        self._states: list[_ReadingState] = [(0, 0, 0, 0.0, 0.0, 0.0, 0.0)]
         for each in zip(rows, cycles, strict=True):
             self._states.append(self._after(self._states[-1], self._words, self._ends, *each, inf, inf))
         self.cycles: float = self._states[-1][4]
@@ -80,17 +80,17 @@ class Reading:
 
     def _after(
         self,
-        state: _State,
+        state: _ReadingState,
         words: np.ndarray,
         ends: np.ndarray,
         rows: np.ndarray,
         cycles: Sequence[float],
         pausing: float,
         waiting: float,
-    ) -> _State:
+    ) -> _ReadingState:
         """The state behind further commands, :func:`hw.compiler.search.reading_kernel.run_on`."""
         sizes, counts, own = rows[:, 0], rows[:, 1], np.array(cycles, dtype=np.float64)
-        after: _State = self._run_on(
+        after: _ReadingState = self._run_on(
             state, words, ends, sizes, counts, own, self._capacity, self._beats, pausing, waiting
         )
         return after

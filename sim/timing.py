@@ -35,7 +35,7 @@ END_OF_TIME = np.int64(1) << 60
 #: From the start of a layer to that of the units in all cores.
 BEGIN = 1
 #: From that to the push stage of the first issue slot.
-FIRST_PUSH = 11
+FIRST_PUSH = 12
 #: Cycles before it in which the dispatcher, if held, comes later to that.
 LEAD = 7
 #: From the issue of a dump entry to its accumulator's place at the lane.

@@ -2,8 +2,8 @@
 
 ::
 
-    Walk: counters ──► words, tables ──► mask, queue ──► Scan: next nonzero ──► value, addresses ──► pointers ──► push
-    one item a cycle   (2 cycles)        (2 cycles)      one slot a cycle       (2 cycles)           (3 cycles)
+    Walk: counters ──► words, tables ──► mask ─► queue ──► Scan: next nonzero ──► value, addresses ──► pointers ──► push
+    one item a cycle   (2 cycles)        (1)     (2)       one slot a cycle       (2 cycles)           (3 cycles)
 
 An activation whose magnitude is below the layer's threshold counts as zero: "nonzero" means all others. With a
 selector there are two thresholds, and which one is an activation's, :class:`hw.rtl.core.winner_masks.WinnerMasks` says.
@@ -31,7 +31,7 @@ from hw.rtl.structs import Source, table_layouts
 
 __all__ = ["Dispatcher"]
 
-#: Items that the walk may be ahead of the scanner. One needs six cycles to be taken and make room for the next.
+#: Items that the walk may be ahead of the scanner. One needs seven cycles to be taken and make room for the next.
 _AHEAD = 8
 #: Words kept behind the scanner: it takes one a cycle at most, and a job asks for its word three cycles later.
 _KEPT = 4
@@ -107,8 +107,8 @@ class Dispatcher(wiring.Component):
     Throughput: one issue slot per cycle. Back-pressure: by ``blocked`` and ``hold``. Reset: idle.
     """
 
-    #: Cycles from ``start`` to the first slot: the walk, the RAMs' two, the queue's two, the scanner.
-    FIRST_SLOT = 6
+    #: Cycles from ``start`` to the first slot: the walk, the RAMs' two, the mask, the queue's two, the scanner.
+    FIRST_SLOT = 7
     #: Cycles from a slot to its push, if nothing is held up.
     LATENCY = 5
     #: Cycles from the one in which the first item of a layer is taken to its push. ``hold`` in one of these delays
@@ -149,7 +149,7 @@ class Dispatcher(wiring.Component):
         return m
 
     def _look_ahead(self, m, take, depthwise):
-        """The walk runs ahead: two cycles of memories, two of the queue, with a credit for each of its places.
+        """The walk runs ahead: two cycles of memories, one of the mask, two of the queue, with a credit for each place.
 
         Returns
         -------
@@ -179,8 +179,6 @@ class Dispatcher(wiring.Component):
                 )
             ),
             arriving.scan.eq(Mux(depthwise, groups(arriving.mask, self._config.pes), arriving.mask)),
-            queue.w_data.eq(arriving),
-            queue.w_en.eq(valid_read),
             queue.r_en.eq(take),
         ]
         m.d.sync += [
@@ -189,6 +187,8 @@ class Dispatcher(wiring.Component):
             valid_read.eq(valid_ram),
             arriving.item.eq(item_ram),
             arriving.table.eq(self.table.data),
+            queue.w_data.eq(arriving),
+            queue.w_en.eq(valid_read),
             returned.eq(take & queue.r_rdy),
             places.eq(places - (walk.o.valid & room) + returned),
         ]

@@ -12,7 +12,7 @@ import typer
 from hw.config import preset
 from hw.output import check_file, check_folder
 from offramp.commands.common import OUT, finish, next_step, show
-from offramp.commands.model_options import AnyModel, image_source, model_file, takes_model
+from offramp.commands.model_options import AnyConfig, AnyModel, image_source, model_file, takes_model
 from offramp.files import paths
 from offramp.files.kinds import check_recipe
 from offramp.files.result_file import provenance, write_json
@@ -338,7 +338,7 @@ def _exported(found: "Model", out: Path) -> tuple[str, ...]:
 def compile_(
     *,
     model: AnyModel = Path("out/compressed.off"),
-    config: options.ConfigName = "single",
+    config: AnyConfig = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what was tried and chosen, why, and how full every memory is.")
     ] = False,
@@ -347,37 +347,33 @@ def compile_(
     json: options.Json = None,
     request: "ModelRequest",
 ) -> None:
-    """Compile a model to a program for an accelerator config."""
-    chosen, file = preset(config), paths.file_in(out, paths.PROGRAM)
-    result: dict[str, Any] = {"config": config}
+    """Compile a model to a program for an accelerator config: without --config the smallest preset that it fits."""
+    file, result = paths.file_in(out, paths.PROGRAM), dict[str, Any]()
     # What is told of a refusal follows the stage, which the refusal ends before it is shown as done.
     with ExitStack() as after, Terminal().stage("compile") as step:
-        from hw.compiler.compile import balanced_compilation
         from hw.compiler.explain import explanation
         from offramp.files import inspect
         from offramp.files.program_files import reread
         from offramp.intake.model import read
-        from offramp.intake.programs import advice
+        from offramp.intake.programs import chosen
         from offramp.report.tables.contents import contents
         from offramp.report.tables.explanation import explained
 
         source = read(request)
         if source.program is not None:
             raise ValueError(f"{model} is a program: run it (offramp simulate {model})")
-        found = balanced_compilation(source.network, chosen, source.activity, lambda text: step(0, 0, text))
-        result |= {"origin": source.origin, "notes": source.notes}
-        hint = ""
-        if found.refusal is not None:
-            hint = advice(source, config, found.refusal, lambda text: step(0, 0, text))
+        found = chosen(source, config, step)
+        result |= {"config": found.config, "origin": source.origin, "notes": source.notes}
         if explain:
-            result["explanation"] = explanation(found) | ({"advice": hint} if hint else {})
+            hint = {"advice": found.advice} if found.refusal else {}
+            result["explanation"] = explanation(found.compilation) | hint
             if found.refusal is not None:
                 after.callback(finish, "compile", seed, json, result)
             # Callbacks run in reverse: the tables are printed before the file is written.
             after.callback(lambda: results().print(explained(result["explanation"], refusal=False), ""))
         if found.refusal is not None:
-            raise ValueError(f"{found.refusal}; {hint}")
-    program = reread(found.program(), file)
+            raise found.refusal
+    program = reread(found.compilation.program(), file)
     result |= inspect.program_dict(program) | inspect.worst_case_dict(program)
     results().print(contents(result), "")
     show([*(("note", note) for note in source.notes), ("file", str(file))])

@@ -1,8 +1,9 @@
 """The program of a model: for the config that is asked for, or the smallest preset that it fits."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from hw.compiler.compile import Balanced
+from hw.compiler.compile import Balanced, Compilation
 from hw.compiler.fitting import changes, fitting
 from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.program.program import Program
@@ -15,7 +16,7 @@ from offramp.intake.request import ModelRequest
 from offramp.intake.samples import Samples
 from offramp.measure.workloads import Workload
 
-__all__ = ["TRIED", "images_of", "of_model", "program_of"]
+__all__ = ["TRIED", "Choice", "chosen", "images_of", "of_model", "program_of"]
 
 #: Presets that are tried, the smallest first: by multipliers, then by memories.
 TRIED = ("single", "small", "small-85f", "medium-85f", "base-85f")
@@ -52,6 +53,38 @@ def program_of(
             f"{model.origin} is for the config {_name(model.program.config)}, not {config}: compile its network again",
         )
         return model.program, name
+    found = chosen(model, config, progress, among=among)
+    if found.refusal is not None:
+        raise found.refusal
+    return found.compilation.program(), found.config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What came of compiling a model's network for a config that was asked for, or for the smallest that it fits.
+
+    Attributes
+    ----------
+    config : str
+        Its name; where no config fits, the last that was tried.
+    compilation : Compilation
+        For this config.
+    refusal : MisfitError or None
+        Why the network doesn't fit: the reason of each config that was tried, and what to do about it.
+    advice : str
+        What to do about it; empty where it fits.
+    """
+
+    config: str
+    compilation: Compilation
+    refusal: MisfitError | None = None
+    advice: str = ""
+
+
+def chosen(
+    model: Model, config: str | None, progress: Progress | None = None, *, among: Sequence[str] | None = None
+) -> Choice:
+    """Compile a model's network; the parameters are those of :func:`program_of`, and no misfit is raised."""
 
     def report(text: str) -> None:
         if progress is not None:
@@ -60,18 +93,19 @@ def program_of(
     config = config or model.config
     balanced, refusals = Balanced(model.network, model.activity), dict[str, MisfitError]()
     for name in (among or TRIED) if config is None else (config,):
-        try:
-            return balanced.compilation(preset(name), report).program(), name
-        except StructureError as error:
-            raise StructureError(f"{error}; {_EVERY_CONFIG}") from error
-        except MisfitError as error:
-            refusals[name] = error
+        found = balanced.compilation(preset(name), report)
+        refusal = found.refusal
+        if refusal is None:
+            return Choice(config=name, compilation=found)
+        if isinstance(refusal, StructureError):
+            told = StructureError(f"{refusal}; {_EVERY_CONFIG}")
+            return Choice(config=name, compilation=found, refusal=told, advice=_EVERY_CONFIG)
+        refusals[name] = refusal
     reasons = "; ".join(f"{name}: {error}" for name, error in refusals.items())
-    if config is not None:
-        raise MisfitError(f"{reasons}; {advice(model, config, refusals[config], report)}")
+    hint = advice(model, config or TRIED[-1], refusals[name], report)
     tried = f"none of {', '.join(among)}" if among else "no preset"
-    hint = advice(model, TRIED[-1], refusals[name], report)
-    raise MisfitError(f"{model.network.name} fits {tried}; {reasons}; {hint}")
+    missed = "" if config is not None else f"{model.network.name} fits {tried}; "
+    return Choice(config=name, compilation=found, refusal=MisfitError(f"{missed}{reasons}; {hint}"), advice=hint)
 
 
 def advice(

@@ -95,8 +95,19 @@ def test_a_compilation_is_explained(small, tmp_path):
     assert "explanation" not in json.loads(file.read_text())
 
 
+def test_without_a_config_the_smallest_that_fits_is_compiled_for(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("offramp.intake.programs.TRIED", ("tiny,activation_words=32", "tiny", "single"))
+    file = tmp_path / "c.json"
+    text, code = run("compile", small.folder / paths.COMPRESSED, "--out", tmp_path, "--json", file)
+    assert code == 0
+    assert "tiny: " in text
+    found = json.loads(file.read_text())
+    assert (found["config"], found["config_digest"]) == ("tiny", preset("tiny").digest())
+
+
 def test_a_refusal_is_explained(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("offramp.commands.network.preset", lambda name: preset(name).replace(list_words=64))
+    monkeypatch.setattr("offramp.intake.programs.preset", lambda name: preset(name).replace(list_words=64))
+    monkeypatch.setattr("offramp.intake.programs.advice", lambda *found: "it fits --config single")
     file = tmp_path / "c.json"
     arguments = (
         "compile",
@@ -114,7 +125,7 @@ def test_a_refusal_is_explained(small, tmp_path, monkeypatch, capsys):
     assert end.value.code == 2
     out, err = capsys.readouterr()
     said = json.loads(file.read_text())["explanation"]
-    assert f"offramp: {said['refusal']}; {said['advice']}\n" in err
+    assert f"offramp: tiny: {said['refusal']}; {said['advice']}\n" in err
     assert said["advice"] == "it fits --config single"
     assert said["refusal"].startswith("list memory holds 64 words a PE; ")
     assert all(name in out for name in ("outcome", "used words", "at least"))
@@ -125,7 +136,7 @@ def test_a_refusal_is_explained(small, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / paths.PROGRAM).exists()
     # Without being asked for it, nothing is explained or written.
     file.unlink()
-    assert refused(monkeypatch, capsys, *arguments) == f"{said['refusal']}; {said['advice']}"
+    assert refused(monkeypatch, capsys, *arguments) == f"tiny: {said['refusal']}; {said['advice']}"
     assert not file.exists()
 
 

@@ -86,6 +86,9 @@ class AcceleratorConfig:
         1, 2 or 4; 0: there is none, and all lists of a program must fit.
     classes : int
         Logits of a head that the exit unit keeps, a power of two.
+    fast_sums : int
+        1: a lane has multipliers for residual sums, five more, and takes an accumulator a cycle in layers that have
+        one; 0: they share those that scale accumulators, and it takes one in two cycles.
     selector : int
         Bits of magnitudes that a scan for the largest activations decides: 1, 2 or 4; 0 without hardware for
         selections.
@@ -112,6 +115,7 @@ class AcceleratorConfig:
     loader: int = 0
     selector: int = 0
     classes: int = 128
+    fast_sums: int = 0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -126,6 +130,8 @@ class AcceleratorConfig:
             raise ValueError(f"selector must be 0, 1, 2 or 4, not {self.selector}")
         if not _BITS[0] <= self.accumulator_bits <= _BITS[1]:
             raise ValueError(f"accumulator_bits must be from {_BITS[0]} to {_BITS[1]}, not {self.accumulator_bits}")
+        if self.fast_sums not in (0, 1):
+            raise ValueError(f"fast_sums must be 0 or 1, not {self.fast_sums}")
         if self.loader not in (0, 1, 2, 4):
             raise ValueError(f"loader must be 0, 1, 2 or 4, not {self.loader}")
 
@@ -198,6 +204,8 @@ class AcceleratorConfig:
             del sizes["second_bank_words"]
         if self.classes == AcceleratorConfig.classes:
             del sizes["classes"]
+        if not self.fast_sums:
+            del sizes["fast_sums"]
         return hashlib.sha256(json.dumps(sizes, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -232,6 +240,7 @@ PRESETS = {
         second_bank_words=512,
         program_words=128,
         job_queue=16,
+        fast_sums=1,
     ),
 }
 

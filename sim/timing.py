@@ -42,7 +42,7 @@ LEAD = 7
 OUTPUT_LATENCY = 7
 #: From the lane taking an accumulator to its activation, plain, with residual, and raw.
 LANE_LATENCY = 13
-RESIDUAL_LATENCY = 34
+RESIDUAL_LATENCY = 32
 RAW_LATENCY = 3
 #: Sequencer cycles to fetch an instruction, and to decode a LAYER and fetch its description; none behind a LAYER.
 FETCH_CYCLES = 4

@@ -207,7 +207,8 @@ class _Emitter:
             everywhere = is_everywhere(tiles, self._windows[name], config)
         partial = schedules[0].partial
         residual, raw = step.residual is not None and not partial, step.raw and not partial
-        slow = residual or (everywhere and config.slow_exchange) or (raw and config.lanes == 2)
+        shared = residual and not config.fast_sums
+        slow = shared or (everywhere and config.slow_exchange) or (raw and config.lanes == 2)
         described = [
             _nothing() | {"name": name, "rows": [], "columns": [], "window": self._window(name, core)}
             for core in range(config.cores)

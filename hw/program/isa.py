@@ -162,7 +162,7 @@ class LaneDescription(Layout):
     channels: 12  # accumulators of one position, a multiple of 8
     raw: 1  # deliver accumulators to the exit unit instead
     classes: 12  # raw: how many of them are logits
-    slow: 1  # take accumulators in every second cycle only; always so with a residual
+    slow: 1  # take accumulators in every second cycle only
     double: 1  # double rounding
     offset: signed(8)  # added after scaling
     clamp_low: signed(8)  # least code of the output

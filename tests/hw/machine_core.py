@@ -104,7 +104,7 @@ class Core:
         scaled = requantize(biased, self._multiplier[channels], self._shift[channels], rounding)
         codes = clamp(scaled + lane.offset, lane.clamp_low, lane.clamp_high)
         if residual.enable:
-            assert lane.slow
+            assert lane.slow or self._config.fast_sums
             assert residual.bank != part.source.bank
             codes = self._add(codes - residual.zero_point, residual, target, numbers)
         return numbers, accumulators, codes - target.zero_point, products

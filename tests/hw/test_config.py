@@ -25,6 +25,7 @@ OTHER = {
     "loader": 1,
     "selector": 2,
     "classes": 1024,
+    "fast_sums": 1,
 }
 RANGES = {
     "cores": (1, 8),
@@ -141,6 +142,12 @@ def test_banks_of_one_size_keep_their_digest():
 def test_a_loader_is_as_wide_as_it_can_be(value):
     with pytest.raises(ValueError, match=f"^loader must be 0, 1, 2 or 4, not {value}$"):
         AcceleratorConfig(loader=value)
+
+
+@pytest.mark.parametrize("value", [-1, 2])
+def test_sums_are_fast_or_not(value):
+    with pytest.raises(ValueError, match=f"^fast_sums must be 0 or 1, not {value}$"):
+        AcceleratorConfig(fast_sums=value)
 
 
 @pytest.mark.parametrize("value", [8.0, "8", None, True])

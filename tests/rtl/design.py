@@ -6,4 +6,6 @@ Verilator takes a minute to build each: they have this one, and ``tiny``, which 
 from hw.config import preset
 
 #: Small enough that lists of random networks are read during the run, and maps are made in strips.
-QUICK = preset("tiny").replace(cores=4, lanes=2, loader=1, list_words=256, activation_words=256, classes=256)
+QUICK = preset("tiny").replace(
+    cores=4, lanes=2, loader=1, list_words=256, activation_words=256, classes=256, fast_sums=1
+)

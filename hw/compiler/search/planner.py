@@ -111,7 +111,7 @@ class Planner:
             return found.cost.cycles(self._config.lanes == 2)
         windows = self._window(step.writes, readers)
         slow = self._config.slow_exchange and is_everywhere(found.expansion.tiles, windows, self._config)
-        return found.cost.cycles(step.residual is not None or slow)
+        return found.cost.cycles(slow or (step.residual is not None and not self._config.fast_sums))
 
     def command_cycles(self, choice: Choice) -> list[float]:
         """Expected cycles of every command."""

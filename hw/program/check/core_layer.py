@@ -114,7 +114,7 @@ def _check_rate(where: str, core: CoreLayer, config: AcceleratorConfig) -> None:
     """The lanes are slow where something behind them can't follow."""
     lane = core.lane
     reasons = {
-        "a residual operand": core.residual.enable,
+        "a residual operand and shared multipliers": core.residual.enable and not config.fast_sums,
         "logits of two lanes": lane.raw and config.lanes == 2,
         "words for all cores": not lane.raw and core.target.everywhere and config.slow_exchange,
     }

@@ -1,20 +1,20 @@
-"""Turns one accumulator after the other into activations: bias, scale, residual add, clamp.
+"""Turns one accumulator after the other into activations: bias, scale, clamp, residual add, scale, clamp.
 
 ::
 
     cycle  0 taken   3 biased   10 scaled   11 offset   12 clamped   13 activation ─► out
-                          ▲                                          │ residual layers:
-                          │                                          ▼
-                     24 sum ◄─ 22 both operands scaled ◄─ 13 second, 14 first operand
-                     then 31, 32, 33, 34 as above ─► out
+                                                                     │ residual layers:
+                                                                     ▼
+                    out ◄─ 32 activation   31 clamped   30 offset   29 scaled   22 sum   20 both operands scaled
 
-A residual layer uses the same multipliers twice: accumulators are then taken in every second cycle only, so the two
-uses fall into different cycles. :mod:`hw.rtl.core.lanes` says which is which.
+Without ``fast_sums`` the sum shares the large multiplier with the accumulators, and the two operands share a small one.
+Accumulators of residual layers are then taken in every second cycle only, so the two uses fall into different cycles.
+:mod:`hw.rtl.core.lanes` says which is which.
 """
 
-from itertools import pairwise
+from typing import NamedTuple
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, ValueLike, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,22 +26,26 @@ from hw.rtl.structs import LaneDescription, Residual
 
 __all__ = ["Lane", "ResidualStages"]
 
-#: Bits of what is scaled: biased accumulators and sums; residual operands.
-_WIDTH, _OPERAND_WIDTH = BIASED_BITS, 9
+#: Bits of what is scaled: residual operands, and their sum.
+_OPERAND_WIDTH = 9
+_SUM_WIDTH = _OPERAND_WIDTH + ADD_LEFT_SHIFT + 1
 #: Bits of a scaled value that matter: what lies beyond them is clamped, whatever the offset.
 _SCALED_BITS = 10
-#: Cycles that residual operands wait, so that sums come to the multipliers in the cycles between accumulators.
-_WAIT = 2
 
 
 class ResidualStages(data.Struct):
-    """Which stages hold something of a residual sum in this cycle; the others hold a layer's own value, or nothing."""
+    """What shared multipliers take in this cycle."""
 
-    operand: 1  # the stored operand is to be scaled; else the layer's own
-    scale: 1  # a sum goes to the multiplier, in place of a biased accumulator
-    offset: 1
-    clamp: 1
-    zero: 1  # the activation is of the zero point it is stored against; else of the residual's
+    own: 1  # the layer's own operand; else the stored one
+    sum: 1  # a residual sum; else a biased accumulator
+
+
+class _Use(NamedTuple):
+    """Of a multiplier, in the cycle before it."""
+
+    value: ValueLike
+    factor: ValueLike
+    double: ValueLike
 
 
 class Lane(wiring.Component):
@@ -64,21 +68,22 @@ class Lane(wiring.Component):
         The activation, in cycle :attr:`LATENCY`, or :attr:`RESIDUAL_LATENCY` with the residual added.
 
     Latency: :attr:`RAW_LATENCY`, :attr:`LATENCY` or :attr:`RESIDUAL_LATENCY` cycles. Throughput: one accumulator per
-    cycle, one per two cycles in residual layers. Takes no back-pressure. Reset: none needed.
+    cycle; without ``fast_sums`` one per two cycles in residual layers. Takes no back-pressure. Reset: none needed.
     """
 
     _BIASED = 3
     #: Cycles from an accumulator to its logit.
     RAW_LATENCY = _BIASED
     #: Cycles from an accumulator to its scaled value, and then to its activation.
-    SCALED = _BIASED + Requantizer.latency(_WIDTH)
+    SCALED = _BIASED + Requantizer.latency(BIASED_BITS)
     LATENCY = SCALED + 3
     #: Cycles from an accumulator to its sum with the residual, to that scaled, and then to its activation.
-    SUM = LATENCY + 4 + _WAIT + Requantizer.latency(_OPERAND_WIDTH)
-    SUM_SCALED = SUM + Requantizer.latency(_WIDTH)
+    SUM = LATENCY + 2 + Requantizer.latency(_OPERAND_WIDTH) + 2
+    SUM_SCALED = SUM + Requantizer.latency(_SUM_WIDTH)
     RESIDUAL_LATENCY = SUM_SCALED + 3
 
     def __init__(self, config: AcceleratorConfig):
+        self._fast_sums = bool(config.fast_sums)
         accumulator = signed(config.accumulator_bits)
         super().__init__(
             {
@@ -96,23 +101,30 @@ class Lane(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        total = self._add_residual(m)
-        scale = self._scale(m, total)
-        code = self._clamp(m, scale)
-        zero = Signal(signed(8))
-        m.d.comb += zero.eq(Mux(self.stages.zero, self.zero_point, self.residual.zero_point))
-        m.d.sync += self.o.eq(code - zero)
+        residual, width = self.residual, _OPERAND_WIDTH
+        own, summed = (Signal(signed(width), name=name, reset_less=True) for name in ("own", "summed"))
+        biased = self._biased(m)
+        # The stored operand comes in cycle 13, the layer's own a cycle later.
+        waiting = Signal.like(own, reset_less=True)
+        m.d.sync += waiting.eq(own)
+        uses = _Use(self.operand, residual.second, 1), _Use(waiting, residual.first, 1)
+        operands = self._requantizers(m, "operand", uses, self.stages.own, width=width, lift=ADD_LEFT_SHIFT)
+        total = _Use(self._total(m, *operands), residual.output, 1)
+        scale, sum_scale = self._requantizers(
+            m, "scale", (biased, total), self.stages.sum, width=BIASED_BITS, bits=_SCALED_BITS
+        )
+        m.d.comb += self.logit.eq(scale.value)
+        code = self._clamp(m, scale, self.fields, "own")
+        sum_code = self._clamp(m, sum_scale, residual, "sum")
+        m.d.sync += [
+            own.eq(code - Mux(residual.enable, residual.zero_point, self.zero_point)),
+            summed.eq(sum_code - self.zero_point),
+        ]
+        m.d.comb += self.o.eq(Mux(residual.enable, summed, own))
         return m
 
-    def _scale(self, m, total):
-        """Cycles 1 and 2: channel memories and their registers. Cycle 3: bias, or a residual sum. Then the multiplier.
-
-        Returns
-        -------
-        Requantizer
-            Its result is there in cycle :attr:`SCALED`, or :attr:`SUM_SCALED`.
-        """
-        fields, residual = self.fields, self.residual
+    def _biased(self, m):
+        """Cycles 1 and 2: channel memories and their registers. Behind them the bias, for the multiplier in cycle 3."""
         accumulator_1, accumulator_2, parameters = (
             Signal.like(port, name=name, reset_less=True)
             for name, port in {
@@ -126,61 +138,46 @@ class Lane(wiring.Component):
             accumulator_2.eq(accumulator_1),
             parameters.eq(self.parameters),
         ]
-        m.submodules.scale = scale = Requantizer(width=_WIDTH, bits=_SCALED_BITS)
-        value, scale_fields = Signal(signed(_WIDTH), reset_less=True), Signal(ScaleFields, reset_less=True)
-        with m.If(self.stages.scale):
-            m.d.sync += [
-                value.eq(total),
-                scale_fields.factor.eq(residual.output),
-                scale_fields.double.eq(1),
-            ]
-        with m.Else():
-            m.d.sync += [
-                value.eq(accumulator_2 + parameters.bias),
-                scale_fields.factor.eq(parameters.scale),
-                scale_fields.double.eq(fields.double),
-            ]
-        m.d.comb += [scale.value.eq(value), scale.scale.eq(scale_fields), self.logit.eq(value)]
-        return scale
+        return _Use(accumulator_2 + parameters.bias, parameters.scale, self.fields.double)
 
-    def _clamp(self, m, scale):
-        """Cycles 11 and 12, of a sum 32 and 33: offset and clamp; returns the code."""
-        fields, residual = self.fields, self.residual
-        offset_sum, code = Signal(signed(_SCALED_BITS + 1), reset_less=True), Signal(signed(8), reset_less=True)
-        low, high = Signal(signed(8)), Signal(signed(8))
-        offset = Mux(self.stages.offset, residual.offset, fields.offset)
-        m.d.sync += offset_sum.eq(_sum_up(scale.o, offset, scale.up))
-        with m.If(self.stages.clamp):
-            m.d.comb += [low.eq(residual.clamp_low), high.eq(residual.clamp_high)]
-        with m.Else():
-            m.d.comb += [low.eq(fields.clamp_low), high.eq(fields.clamp_high)]
-        m.d.sync += code.eq(Mux(offset_sum < low, low, Mux(offset_sum > high, high, offset_sum)))
+    def _requantizers(self, m, name, uses, second, **sizes):
+        """For two uses a requantizer each, or one that the ``second`` use has in cycles in which the first hasn't."""
+        made, inputs = [], []
+        for number in range(2 if self._fast_sums else 1):
+            value = Signal(signed(sizes["width"]), name=f"{name}_value_{number}", reset_less=True)
+            fields = Signal(ScaleFields, name=f"{name}_fields_{number}", init={"double": 1}, reset_less=True)
+            m.submodules[f"{name}_{number}"] = each = Requantizer(**sizes)
+            m.d.comb += [each.value.eq(value), each.scale.eq(fields)]
+            made.append(each)
+            inputs.append((value, fields))
+
+        def take(use, value, fields):
+            m.d.sync += [value.eq(use.value), fields.factor.eq(use.factor), fields.double.eq(use.double)]
+
+        take(uses[0], *inputs[0])
+        with m.If(second if not self._fast_sums else 1):
+            take(uses[1], *inputs[-1])
+        return made[0], made[-1]
+
+    def _clamp(self, m, scale, fields, name):
+        """Offset, and in the next cycle the clamp of a layer or of its residual sum; returns the code."""
+        offset_sum = Signal(signed(_SCALED_BITS + 1), name=f"{name}_offset_sum", reset_less=True)
+        code = Signal(signed(8), name=f"{name}_code", reset_less=True)
+        low, high = fields.clamp_low, fields.clamp_high
+        m.d.sync += [
+            offset_sum.eq(_sum_up(scale.o, fields.offset, scale.up)),
+            code.eq(Mux(offset_sum < low, low, Mux(offset_sum > high, high, offset_sum))),
+        ]
         return code
 
-    def _add_residual(self, m):
-        """Both operands share a small multiplier, the stored one at cycle 13, the layer's own at cycle 14.
+    def _total(self, m, stored, own):
+        """The sum of both scaled operands, for the multiplier in cycle :attr:`SUM`.
 
-        Returns
-        -------
-        Signal
-            Their sum, in cycle :attr:`SUM`.
+        Each rounds up by one or not: the stored one while it waits for the other.
         """
-        residual = self.residual
-        m.submodules.operands = operands = Requantizer(width=_OPERAND_WIDTH, lift=ADD_LEFT_SHIFT)
-        own = Signal(signed(_OPERAND_WIDTH), reset_less=True)
-        waiting = [Signal.like(own, name=f"waiting_{cycle}", reset_less=True) for cycle in range(_WAIT)]
-        stored = [self.stages.operand, *(Signal(name=f"stored_{cycle}", reset_less=True) for cycle in range(_WAIT))]
-        m.d.sync += [own.eq(self.o), waiting[0].eq(Mux(self.stages.operand, self.operand, own))]
-        m.d.sync += [after.eq(before) for chain in (waiting, stored) for before, after in pairwise(chain)]
-        m.d.sync += [
-            operands.value.eq(waiting[-1]),
-            operands.scale.factor.eq(Mux(stored[-1], residual.second, residual.first)),
-        ]
-        m.d.comb += operands.scale.double.eq(1)
-        scaled = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT), reset_less=True)
-        total = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT + 1), reset_less=True)
-        m.d.sync += [scaled.eq(operands.o + operands.up), total.eq(_sum_up(scaled, operands.o, operands.up))]
-        return total
+        scaled, rounded = (Signal(signed(_SUM_WIDTH), name=name, reset_less=True) for name in ("scaled", "rounded"))
+        m.d.sync += [scaled.eq(stored.o + stored.up), rounded.eq(_sum_up(scaled, own.o, own.up))]
+        return rounded
 
 
 def _sum_up(a, b, up):

@@ -1,8 +1,8 @@
 """The lanes of a core in lockstep: takes accumulators from the PEs in channel order and finishes them.
 
 A *step* takes one accumulator for every lane, from as many PEs side by side. Slow layers take steps in every second
-cycle only, counted from ``start``: so that a residual layer can use its multipliers twice, that logits leave one by
-one, that every core gets its turn in the exchange.
+cycle only, counted from ``start``: so that residual sums may share multipliers, logits leave one by one, and every core
+gets its turn in the exchange.
 """
 
 from amaranth import Cat, Module, Signal, signed
@@ -163,20 +163,16 @@ class Lanes(wiring.Component):
 
     def _connect_lanes(self, m, lanes, valid, operand):
         """Each lane has its channel's parameters and operand, and controls that travel with the step."""
-        residual = self.layer.residual
         for number, lane in enumerate(lanes):
             m.submodules[f"lane_{number}"] = lane
             m.d.comb += [
                 lane.fields.eq(self.layer.fields),
-                lane.residual.eq(residual),
+                lane.residual.eq(self.layer.residual),
                 lane.zero_point.eq(self.layer.target.zero_point),
                 lane.parameters.eq(self.parameters[number]),
                 lane.operand.eq(operand[number]),
-                lane.stages.operand.eq(valid[self.LATENCY]),
-                lane.stages.scale.eq(valid[Lane.SUM - 1]),
-                lane.stages.offset.eq(valid[Lane.SUM_SCALED]),
-                lane.stages.clamp.eq(valid[Lane.SUM_SCALED + 1]),
-                lane.stages.zero.eq(~residual.enable | valid[Lane.SUM_SCALED + 2]),
+                lane.stages.own.eq(valid[self.LATENCY + 1]),
+                lane.stages.sum.eq(valid[Lane.SUM - 1]),
                 self.o.payload[number].eq(lane.o),
             ]
 

@@ -89,24 +89,28 @@ def test_a_pass_that_goes_on_makes_no_word_of_a_map():
 
 
 @pytest.mark.parametrize(
-    ("network", "config"),
+    ("network", "config", "rates"),
     [
-        (two_blocks(8, 8), ROOMY.replace(cores=4)),
-        (two_blocks(8, 8), ROOMY.replace(cores=8, lanes=2)),
-        (two_blocks(8, 8), ROOMY.replace(cores=2, lanes=2)),
-        (runnable(), ROOMY),
+        (two_blocks(8, 8), ROOMY.replace(cores=4), {0, 1}),
+        (two_blocks(8, 8), ROOMY.replace(cores=4, fast_sums=1), {0}),
+        (two_blocks(8, 8), ROOMY.replace(cores=8, lanes=2), {0, 1}),
+        (two_blocks(8, 8), ROOMY.replace(cores=2, lanes=2, fast_sums=1), {0, 1}),
+        (runnable(), ROOMY, {0, 1}),
+        (runnable(), ROOMY.replace(fast_sums=1), {0}),
     ],
 )
-def test_lanes_are_slow_where_something_behind_them_cannot_follow_and_only_there(network, config):
+def test_lanes_are_slow_where_something_behind_them_cannot_follow_and_only_there(network, config, rates):
     """Each costs a layer half of its lanes' rate."""
     slow = set()
     program = emit(scheduled(network, config))
     for command, layer in zip(program.commands, program.decoded.layers, strict=True):
+        shared = command.kind.endswith("+add") and not config.fast_sums
         for core in layer.working.values():
             logits, everywhere = core.lane.raw and config.lanes == 2, core.target.everywhere and config.slow_exchange
-            assert core.lane.slow == bool(command.kind.endswith("+add") or logits or everywhere)
+            assert core.lane.slow == bool(shared or logits or everywhere)
             slow.add(core.lane.slow)
-    assert 1 in slow
+    assert slow == rates
+    assert any(command.kind.endswith("+add") for command in program.commands)
 
 
 @pytest.mark.parametrize("cores", [2, 8])

@@ -139,7 +139,7 @@ REFUSALS: dict[str, Callable[[], tuple[Images, str]]] = {
     ),
     "fast lanes with a residual": lambda: (
         good().layer(SUM, "lane", slow=0),
-        at(SUM) + "lanes must be slow with a residual operand",
+        at(SUM) + "lanes must be slow with a residual operand and shared multipliers",
     ),
     "head of one class": lambda: (
         good().layer(EARLY, "lane", classes=1),
@@ -151,7 +151,7 @@ REFUSALS: dict[str, Callable[[], tuple[Images, str]]] = {
     ),
     "head with residual": lambda: (
         good().layer(EARLY, "residual", enable=1),
-        at(EARLY) + "lanes must be slow with a residual operand",
+        at(EARLY) + "lanes must be slow with a residual operand and shared multipliers",
     ),
     "head of a map": lambda: (
         good().layer(INNER, "lane", raw=1, classes=3),

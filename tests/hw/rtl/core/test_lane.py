@@ -6,6 +6,7 @@ from hw.rtl.core.lane import Lane
 from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig()
+FAST = CONFIG.replace(fast_sums=1)
 
 
 def random_code(rng):
@@ -56,11 +57,11 @@ class Parameters:
         return clamp(total + self.sum_offset, *self.sum_clamp)
 
 
-def bench(rng, *, residual):
+def bench(rng, config, *, residual):
     """Steps as close as they may be; each value is on its input in its own cycle only."""
-    lane = reused(Lane, CONFIG)
+    lane = reused(Lane, config)
     parameters = Parameters(rng)
-    distance = 2 if residual else 1
+    distance = 2 if residual and not config.fast_sums else 1
     latency = Lane.RESIDUAL_LATENCY if residual else Lane.LATENCY
     steps = random_steps(rng, 120)
 
@@ -81,11 +82,8 @@ def bench(rng, *, residual):
             ctx.set(lane.parameters.scale.shift, shift)
             ctx.set(lane.operand, adding["operand"] if adding else rng.randint(-255, 255))
             if residual:
-                ctx.set(lane.stages.operand, adding is not None)
-                ctx.set(lane.stages.scale, stage(cycle, Lane.SUM - 1) is not None)
-                ctx.set(lane.stages.offset, stage(cycle, Lane.SUM_SCALED) is not None)
-                ctx.set(lane.stages.clamp, stage(cycle, Lane.SUM_SCALED + 1) is not None)
-            ctx.set(lane.stages.zero, not residual or stage(cycle, Lane.SUM_SCALED + 2) is not None)
+                ctx.set(lane.stages.own, stage(cycle, Lane.LATENCY + 1) is not None)
+                ctx.set(lane.stages.sum, stage(cycle, Lane.SUM - 1) is not None)
             if stage(cycle, Lane.RAW_LATENCY):
                 logits.append(ctx.get(lane.logit))
             if stage(cycle, latency):
@@ -98,18 +96,20 @@ def bench(rng, *, residual):
     return Bench(dut=lane, testbenches=[drive])
 
 
+@pytest.mark.parametrize("config", [CONFIG, FAST], ids=["shared", "fast"])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("seed", range(1, 5))
-def test_values_and_latency(tmp_path, seed, residual):
-    simulate(lambda rng: bench(rng, residual=residual), seed=seed, folder=tmp_path)
+def test_values_and_latency(tmp_path, seed, residual, config):
+    simulate(lambda rng: bench(rng, config, residual=residual), seed=seed, folder=tmp_path)
 
 
-def test_the_largest_operands_have_room(tmp_path):
+@pytest.mark.parametrize("config", [CONFIG, FAST], ids=["shared", "fast"])
+def test_the_largest_operands_have_room(tmp_path, config):
     """Both as far from zero as they can be, and scaled by almost one: the sum has its full width."""
     most = Scale((1 << 31) - 1, 0)
 
     def build(rng):
-        lane = reused(Lane, CONFIG)
+        lane = reused(Lane, config)
         parameters = Parameters(rng)
         parameters.scales = AddScales(most, most, quantize_scale(2.0**-24))
         parameters.clamp = parameters.sum_clamp = (-128, 127)
@@ -125,11 +125,8 @@ def test_the_largest_operands_have_room(tmp_path):
             ctx.set(lane.parameters.scale.shift, step["scale"].shift)
             ctx.set(lane.operand, step["operand"])
             for cycle in range(Lane.RESIDUAL_LATENCY):
-                ctx.set(lane.stages.operand, cycle == Lane.LATENCY)
-                ctx.set(lane.stages.scale, cycle == Lane.SUM - 1)
-                ctx.set(lane.stages.offset, cycle == Lane.SUM_SCALED)
-                ctx.set(lane.stages.clamp, cycle == Lane.SUM_SCALED + 1)
-                ctx.set(lane.stages.zero, cycle == Lane.SUM_SCALED + 2)
+                ctx.set(lane.stages.own, cycle == Lane.LATENCY + 1)
+                ctx.set(lane.stages.sum, cycle == Lane.SUM - 1)
                 await ctx.tick()
             assert ctx.get(lane.o) == parameters.summed(step) - parameters.zero_point == 32 - parameters.zero_point
 

@@ -15,8 +15,10 @@ from tests.hw.simulate import Bench, always, reused, seldom, simulate
 WORDS, CHANNELS = 128, 64
 
 
-def sizes(pes, lanes):
-    return AcceleratorConfig(pes=pes, lanes=lanes, channel_words=CHANNELS, activation_words=WORDS)
+def sizes(pes, lanes, kind="single"):
+    """Of a config that has what such a layer needs."""
+    fast = int(kind == "fast residual")
+    return AcceleratorConfig(pes=pes, lanes=lanes, channel_words=CHANNELS, activation_words=WORDS, fast_sums=fast)
 
 
 BOUND = 1 << (sizes(8, 1).accumulator_bits - 1)
@@ -96,7 +98,7 @@ def random_layer(rng, kind, slow):
     channels = words * WORD_CHANNELS
     residual = scales = None
     zero_point = rng.randint(-128, 127)
-    if kind == "residual":
+    if kind.endswith("residual"):
         low, high = random_clamp(rng)
         residual = {
             "enable": 1,
@@ -257,6 +259,9 @@ KINDS = [
     ("single", Lanes.LATENCY, 2, False),
     ("residual", Lanes.RESIDUAL_LATENCY, 1, True),
     ("residual", Lanes.RESIDUAL_LATENCY, 2, True),
+    ("fast residual", Lanes.RESIDUAL_LATENCY, 1, False),
+    ("fast residual", Lanes.RESIDUAL_LATENCY, 1, True),
+    ("fast residual", Lanes.RESIDUAL_LATENCY, 2, False),
     ("raw", Lanes.RAW_LATENCY, 1, False),
     ("raw", Lanes.RAW_LATENCY, 1, True),
     ("raw", Lanes.RAW_LATENCY, 2, True),
@@ -266,12 +271,12 @@ KINDS = [
 @pytest.mark.parametrize(("kind", "latency", "lanes", "slow"), KINDS)
 @pytest.mark.parametrize(("pes", "seed"), [(4, 1), (8, 2)])
 def test_values_and_latency_with_random_gaps(tmp_path, kind, latency, lanes, slow, pes, seed):
-    config = sizes(pes, lanes)
+    config = sizes(pes, lanes, kind)
     simulate(lambda rng: bench(rng, config, kind, latency, slow=slow, gaps=True), seed=seed, folder=tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "latency", "lanes", "slow"), KINDS)
 @pytest.mark.parametrize(("pes", "seed"), [(2, 3), (8, 4)])
 def test_full_throughput(tmp_path, kind, latency, lanes, slow, pes, seed):
-    config = sizes(pes, lanes)
+    config = sizes(pes, lanes, kind)
     simulate(lambda rng: bench(rng, config, kind, latency, slow=slow, gaps=False), seed=seed, folder=tmp_path)

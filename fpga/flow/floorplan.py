@@ -6,7 +6,7 @@ multipliers far from all that they are connected with.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -34,7 +34,8 @@ class Device:
     multipliers : tuple of int
         Columns of multiplier sites; the four sites of a block are called :attr:`NUMBERS` in turn.
     multiplier_rows : tuple of 2 tuple of int
-        The rows of the upper cores and those of the lower ones, the nearest to their block RAMs first.
+        The rows of the upper cores and those of the lower ones, the nearest to their block RAMs first. Of a row that
+        both have, the lower ones get what the others of their rows lack.
     """
 
     NUMBERS = (0, 1, 4, 5)
@@ -58,12 +59,12 @@ DEVICES = {
             *(62, 63, 69, 70, 73, 74, 78, 79, 82, 83, 87, 88, 91, 92, 96, 97, 100, 101, 105, 106, 109, 110, 114, 115),
             *(118, 119),
         ),
-        multiplier_rows=((34, 10), (58,)),
+        multiplier_rows=((34, 10), (58, 34)),
     ),
 }
 
 
-def shares_of(device: Device, cores: int) -> list[dict[str, list[str]]]:
+def shares_of(device: Device, cores: int, multipliers: int) -> list[dict[str, list[str]]]:
     """Sites of each core by type of cell: cores beside one another lie beside one another.
 
     Parameters
@@ -71,11 +72,13 @@ def shares_of(device: Device, cores: int) -> list[dict[str, list[str]]]:
     device : Device
     cores : int
         A power of two up to 8.
+    multipliers : int
+        That a core needs.
 
     Returns
     -------
     list of dict
-        Of block RAMs nearest neighbours in turn; of multipliers the nearest rows first.
+        Of block RAMs nearest neighbours in turn; of multipliers the nearest rows first, of each row its middle.
     """
     stacks = 2 if cores >= _STACKED else 1
     beside, height = cores // stacks, len(device.ram_rows) // stacks
@@ -88,13 +91,32 @@ def shares_of(device: Device, cores: int) -> list[dict[str, list[str]]]:
         for number, row in enumerate(device.ram_rows[stack * height : (stack + 1) * height]):
             line = [f"X{column}/Y{row}/EBR{i % 4}" for i, column in _part(device.rams, part, beside)]
             rams += reversed(line) if number % 2 else line
-        multipliers = [
+        columns = _part(device.multipliers, part, beside)
+        sites = [
             f"X{column}/Y{row}/MULT18_{Device.NUMBERS[i % 4]}"
-            for row in (device.multiplier_rows[stack] if stacks == 2 else chain(*device.multiplier_rows))
-            for i, column in _part(device.multipliers, part, beside)
+            for row, of_row in _by_row(device, columns, stack if stacks == 2 else None, multipliers)
+            for i, column in of_row
         ]
-        found.append({_BLOCK_RAM: rams, _MULTIPLIER: multipliers})
+        found.append({_BLOCK_RAM: rams, _MULTIPLIER: sites})
     return found
+
+
+def _by_row(
+    device: Device, columns: Sequence[tuple[int, int]], stack: int | None, needed: int
+) -> Iterator[tuple[int, Sequence[tuple[int, int]]]]:
+    """The rows of multipliers of a stack, or of all, with the columns that a core has of each, those in its middle
+    first.
+    """
+    upper, lower = device.multiplier_rows
+    middle = len(columns) // 2
+    columns = [columns[n] for n in sorted(range(len(columns)), key=lambda n: abs(n - middle))]
+    shared = set(upper) & set(lower)
+    to_lower = max(0, needed - len(columns) * (len(lower) - len(shared)))
+    for row in dict.fromkeys(chain(upper, lower)) if stack is None else device.multiplier_rows[stack]:
+        if stack is None or row not in shared:
+            yield row, columns
+        else:
+            yield row, columns[:to_lower] if stack else columns[to_lower:]
 
 
 def _part(columns: Sequence[int], part: int, parts: int) -> list[tuple[int, int]]:
@@ -124,7 +146,7 @@ def fix_sites(netlist: Path, device: Device) -> str:
             cores.setdefault(int(found[1]), {kind: [] for kind in _KINDS})[cell["type"]].append(name)
     if not cores:
         return "no core has block RAMs or multipliers"
-    shares = shares_of(device, len(cores))
+    shares = shares_of(device, len(cores), max(len(of[_MULTIPLIER]) for of in cores.values()))
     shortages = {kind: _shortage(cores, shares, kind) for kind in _KINDS}
     if shortages[_BLOCK_RAM]:
         return f"none, {shortages[_BLOCK_RAM]}"

@@ -50,22 +50,34 @@ def test_a_device_has_blocks_of_four_multipliers_nine_columns_apart_or_eleven():
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4, 8])
-@pytest.mark.parametrize(("kind", "count"), [("DP16KD", 208), ("MULT18X18D", 156)])
-def test_every_site_belongs_to_one_core(cores, kind, count):
-    shares = [share[kind] for share in shares_of(DEVICE, cores)]
+@pytest.mark.parametrize(
+    ("kind", "count", "needed"), [("DP16KD", 208, 13), ("MULT18X18D", 156, 13), ("MULT18X18D", 156, 18)]
+)
+def test_every_site_belongs_to_one_core(cores, kind, count, needed):
+    shares = [share[kind] for share in shares_of(DEVICE, cores, needed)]
     sites = [site for share in shares for site in share]
     assert len(sites) == len(set(sites)) == count
-    # The lower four of eight cores have one row of multipliers, the upper ones two.
-    upper, lower = {(8, "MULT18X18D"): (26, 13)}.get((cores, kind), (count // cores, count // cores))
+    # Of eight cores the lower four have one row of multipliers, and what they lack of the upper ones' two.
+    upper, lower = (count // cores, count // cores)
+    if (cores, kind) == (8, "MULT18X18D"):
+        upper, lower = 39 - needed, needed
     assert [len(share) for share in shares] == [upper] * (cores - cores // 2) + [lower] * (cores // 2)
 
 
 def test_cores_lie_in_a_ring_and_their_block_rams_in_a_line():
-    shares = shares_of(DEVICE, 8)
+    shares = shares_of(DEVICE, 8, 13)
     assert [min(map(column, share["DP16KD"])) for share in shares] == [4, 33, 62, 93, 93, 62, 33, 4]
     assert [min(map(column, share["MULT18X18D"])) for share in shares] == [4, 32, 62, 92, 92, 62, 32, 4]
     for share in shares:
         assert max(abs(column(a) - column(b)) for a, b in pairwise(share["DP16KD"])) <= 5
+
+
+def test_lower_cores_get_the_middle_of_a_row_of_the_upper_ones_where_theirs_is_too_short():
+    upper, *_, lower = shares_of(DEVICE, 8, 18)
+    middle = [site for site in lower["MULT18X18D"] if "/Y34/" in site]
+    row = sorted(shares_of(DEVICE, 8, 13)[0]["MULT18X18D"][:13], key=column)
+    assert set(middle) == set(row[4:9])
+    assert [site for site in upper["MULT18X18D"] if "/Y34/" in site][0] in (row[3], row[9])
 
 
 def test_the_block_rams_of_a_pe_get_sites_beside_one_another(tmp_path):
@@ -73,7 +85,7 @@ def test_the_block_rams_of_a_pe_get_sites_beside_one_another(tmp_path):
     assert fix_sites(path, DEVICE) == "of 8 cores 192 block RAMs and 104 multipliers"
     found = placed(path, "DP16KD")
     assert len(found) == len(set(found.values())) == 8 * 24
-    for k, shares in enumerate(shares_of(DEVICE, 8)):
+    for k, shares in enumerate(shares_of(DEVICE, 8, 13)):
         share = shares["DP16KD"]
         assert {site for name, site in found.items() if f"core_{k}." in name} == set(share[:24])
         order = sorted((name for name in found if f"core_{k}." in name), key=lambda name: share.index(found[name]))
@@ -92,7 +104,7 @@ def test_multipliers_stand_in_the_order_of_their_block_rams(tmp_path, cores, oth
     assert len(multipliers) == len(set(multipliers.values())) == 13 * cores
     assert "shell.core.address.0" not in multipliers
     for k in range(cores):
-        share = shares_of(DEVICE, cores)[k]["MULT18X18D"]
+        share = shares_of(DEVICE, cores, 13)[k]["MULT18X18D"]
         assert {site for name, site in multipliers.items() if f"core_{k}." in name} == set(share[:13])
         names = [f"shell.core.core_{k}.pe_{n}" for n in range(8)]
         near = [column(rams[f"{name}.lists.0"]) + column(rams[f"{name}.lists.1"]) for name in names]
@@ -121,8 +133,8 @@ def test_netlists_that_are_left_as_they_are(tmp_path, names, said):
 
 
 def test_block_rams_are_fixed_where_multipliers_cannot_be(tmp_path):
-    names = of_cores(8, 8) | {f"shell.core.core_{k}.lane": ("MULT18X18D", 6) for k in range(8)}
+    names = of_cores(8, 8) | {f"shell.core.core_{k}.lane": ("MULT18X18D", 12) for k in range(8)}
     path = netlist(tmp_path / "board.json", names)
-    said = "of 8 cores 192 block RAMs and no multipliers, core 4 has 14 multipliers for 13 sites"
+    said = "of 8 cores 192 block RAMs and no multipliers, core 0 has 20 multipliers for 19 sites"
     assert fix_sites(path, DEVICE) == said
     assert (len(placed(path, "DP16KD")), len(placed(path, "MULT18X18D"))) == (192, 0)

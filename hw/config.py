@@ -231,7 +231,9 @@ PRESETS = {
     "single": AcceleratorConfig(),
     "small": AcceleratorConfig(cores=2, list_words=1024, activation_words=1024, program_words=128),
     "small-85f": AcceleratorConfig(cores=2, list_words=8192, program_words=128, selector=4),
-    "medium-85f": AcceleratorConfig(cores=4, list_words=4096, activation_words=1024, program_words=128, job_queue=32),
+    "medium-85f": AcceleratorConfig(
+        cores=4, list_words=4096, activation_words=1024, program_words=128, job_queue=32, fast_sums=1
+    ),
     "base-85f": AcceleratorConfig(
         cores=8,
         accumulators=32,

@@ -155,11 +155,14 @@ class Sequencer:
             ctx.set(control.paused, 1)
             resume = False
             while not resume:
-                _, _, resume = await ctx.tick().sample(control.resume)
+                _, _, resume, ready = await ctx.tick().sample(control.resume, self._port.i.ready)
+            # From here to the next pause no command is taken.
+            assert not ready
             self.events.append("resume")
             ctx.set(control.paused, 0)
         for _ in range(rng.randrange(20)):
-            await ctx.tick()
+            _, _, ready = await ctx.tick().sample(self._port.i.ready)
+            assert not (flags.step and ready)
         await self._send(ctx, Reply.RESULT, [7, 0xFFFF_FFFF, 123_456, 2])
 
     async def _send(self, ctx, kind, payload):

@@ -82,8 +82,8 @@ class HostPort(wiring.Component):
         command = CommandState(self.sequencer.flags)
         access = MemoryAccess(m, self, crc, replies.data, command, self._config)
         self._connect(m, crc, replies, command)
-        # Registered: what the sequencer fetches depends on its orders.
-        m.d.sync += [self.sequencer.prepare.eq(0), self.sequencer.switch.eq(0)]
+        # Registered: what the sequencer fetches depends on its orders, and these on its state.
+        m.d.sync += [order.eq(0) for order in (self.sequencer.prepare, self.sequencer.switch, self.sequencer.resume)]
         loads = access.load()
         access.bounds()
         with m.FSM():
@@ -122,7 +122,9 @@ class HostPort(wiring.Component):
         """The header is taken, the memory's size looked up, and the command judged: three cycles."""
         header = command.header
         with m.State("command"):
-            m.d.comb += self.i.ready.eq(self.sequencer.idle | self.sequencer.paused | ~self.sequencer.stepping)
+            # It still pauses in the cycle in which it is told to go on.
+            pauses = self.sequencer.paused & ~self.sequencer.resume
+            m.d.comb += self.i.ready.eq(self.sequencer.idle | pauses | ~self.sequencer.stepping)
             m.d.sync += header.eq(self.i.payload)
             with m.If(command.transfer):
                 m.next = "decode"
@@ -204,7 +206,7 @@ class HostPort(wiring.Component):
                         ]
                         m.next = "switch"
                     with m.Case(HostCommand.RESUME):
-                        m.d.comb += self.sequencer.resume.eq(1)
+                        m.d.sync += self.sequencer.resume.eq(1)
                         m.next = "command"
                     with m.Default():
                         m.next = "address"

@@ -77,7 +77,7 @@ def test_lower_cores_get_the_middle_of_a_row_of_the_upper_ones_where_theirs_is_t
     middle = [site for site in lower["MULT18X18D"] if "/Y34/" in site]
     row = sorted(shares_of(DEVICE, 8, 13)[0]["MULT18X18D"][:13], key=column)
     assert set(middle) == set(row[4:9])
-    assert [site for site in upper["MULT18X18D"] if "/Y34/" in site][0] in (row[3], row[9])
+    assert next(site for site in upper["MULT18X18D"] if "/Y34/" in site) in (row[3], row[9])
 
 
 def test_the_block_rams_of_a_pe_get_sites_beside_one_another(tmp_path):

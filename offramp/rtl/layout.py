@@ -51,7 +51,8 @@ _GROUPS = (
         "accumulators.write__data": "signed", "o__valid": "bits", "o__payload": "signed",
     }),
     _Group(r"core_\d+\.lanes\.lane_\d+", "{}", True, {
-        "accumulator": "signed", "scaled": "signed", "total": "signed", "code": "signed",
+        "accumulator": "signed", "scaled": "signed", "total": "signed", "own_code": "signed",
+        "sum_code": "signed",
     }),
 )  # fmt: skip
 

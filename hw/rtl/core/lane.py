@@ -175,9 +175,9 @@ class Lane(wiring.Component):
 
         Each rounds up by one or not: the stored one while it waits for the other.
         """
-        scaled, rounded = (Signal(signed(_SUM_WIDTH), name=name, reset_less=True) for name in ("scaled", "rounded"))
-        m.d.sync += [scaled.eq(stored.o + stored.up), rounded.eq(_sum_up(scaled, own.o, own.up))]
-        return rounded
+        scaled, total = (Signal(signed(_SUM_WIDTH), name=name, reset_less=True) for name in ("scaled", "total"))
+        m.d.sync += [scaled.eq(stored.o + stored.up), total.eq(_sum_up(scaled, own.o, own.up))]
+        return total
 
 
 def _sum_up(a, b, up):

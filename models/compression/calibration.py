@@ -60,11 +60,40 @@ class Calibrated:
         Its program with quantize and dequantize operators, of several images.
     ratios : tuple of float
         Signal to noise of each output against the float network, in decibel, on calibration images.
+    graph : Graph
+        Steps of the float network.
     """
 
     network: Network
     source: QuantizedSource
     ratios: tuple[float, ...]
+    graph: Graph
+
+    def float_maps(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """What the float network computes where the integer network's layers stand, clamps behind them with it.
+
+        Parameters
+        ----------
+        images : array of float, (N, height, width, channels)
+
+        Returns
+        -------
+        dict of str to array (N, height, width, channels)
+            By the layer's name; layers that the float network lacks are left out.
+        """
+        twin, readers = _Twin(self.graph).eval(), _readers(self.graph)
+        found = {}
+        with torch.inference_mode(), exact():
+            values = twin.values(to_torch(images.astype(np.float32)))
+        for layer in self.network.layers:
+            name = layer.name
+            if name not in twin.steps:
+                continue
+            while name not in self.graph.exits and [twin.steps[reader].kind for reader in readers[name]] == ["clip"]:
+                (name,) = readers[name]
+            made = values[name].numpy()
+            found[layer.name] = made.transpose(0, 2, 3, 1) if made.ndim == 4 else made.reshape(len(made), 1, 1, -1)
+        return found
 
 
 def calibrate(
@@ -117,7 +146,7 @@ def calibrate(
     with undisturbed(twin):
         program = program_of(twin, shape, _COUNT)
     found = import_quantized(program, name=name)
-    return Calibrated(network=found.network, source=found.source, ratios=ratios)
+    return Calibrated(network=found.network, source=found.source, ratios=ratios, graph=graph)
 
 
 def _batches(images: np.ndarray, count: int) -> Iterator[torch.Tensor]:
@@ -147,11 +176,11 @@ class _Twin(nn.Module):
     Parameters
     ----------
     graph : Graph
-    image : tuple of float and int
-        Scale and zero point of the images.
+    image : tuple of float and int, or None
+        Scale and zero point of the images; None: nothing is going to be rounded.
     """
 
-    def __init__(self, graph: Graph, image: tuple[float, int]) -> None:
+    def __init__(self, graph: Graph, image: tuple[float, int] | None = None) -> None:
         super().__init__()
         self.graph, self.image = graph, image
         self.steps = {step.name: step for step in graph.steps}
@@ -174,6 +203,7 @@ class _Twin(nn.Module):
 
     def quantize(self, ranges: Ranges) -> None:
         """Set all scales from the ranges, and let weights be integers."""
+        assert self.image is not None
         self.scales[INPUT] = self.image
         finest: dict[str, float] = {}  # of what isn't rounded yet, the smallest step that it may be rounded to
         for name, step in self.steps.items():
@@ -242,16 +272,22 @@ def _put(root: nn.Module, step: GraphStep) -> StepModule:
     return module
 
 
-def _sites(graph: Graph) -> set[str]:
-    """Steps behind which values are rounded: not those whose only reader is a clamp or puts maps together."""
+def _readers(graph: Graph) -> dict[str, list[str]]:
+    """The steps that read each step."""
     readers: dict[str, list[str]] = {step.name: [] for step in graph.steps}
     for step in graph.steps:
         for name in step.inputs:
             if name != INPUT:
-                readers[name].append(step.kind)
+                readers[name].append(step.name)
+    return readers
+
+
+def _sites(graph: Graph) -> set[str]:
+    """Steps behind which values are rounded: not those whose only reader is a clamp or puts maps together."""
+    kinds, readers = {step.name: step.kind for step in graph.steps}, _readers(graph)
     found = set()
     for step in graph.steps:
-        read, is_output = readers[step.name], step.name in graph.exits
+        read, is_output = [kinds[name] for name in readers[step.name]], step.name in graph.exits
         fused = step.kind != "pool" and read in (["clip"], ["concat"])
         if is_output:
             if read or not _is_raw(step):

@@ -200,6 +200,14 @@ def verify(
             callback=_stage,
         ),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Also a table of the layers: values that differ from the source's runtime; signal to quantization "
+            "noise (SQNR) against a float source.",
+        ),
+    ] = False,
     waves: options.WavesFile = None,
     layer: Annotated[
         str | None,
@@ -249,6 +257,8 @@ def verify(
         ours = all(each.data for each in found) and (data is None or data in NAMES)
         if not ours and (len(found) > 1 or image is not None):
             raise ValueError("several models, and --image, must be of networks of ours that were trained on a data set")
+        if ours and layers:
+            raise ValueError("--layers must be left out with networks of ours, which have no source to compare with")
         if ours and rtl == 0:
             raise ValueError("--rtl must be at least 1 with networks of ours, which run on the RTL alone here, not 0")
         samples = None if ours else images_of(found[0], requests[0], data, images, step)
@@ -261,7 +271,9 @@ def verify(
         work = [(each, program, request) for each, (program, _), request in zip(found, programs, requests, strict=True)]
         result = _together(terminal, work, data, rtl or images, image, options_)
     else:
-        result = _by_stages(terminal, found[0], programs[0], samples, _SAMPLE if rtl is None else rtl, options_)
+        result = _by_stages(
+            terminal, found[0], programs[0], samples, _SAMPLE if rtl is None else rtl, options_, layers=layers
+        )
     asked = {"programs": models, "config": [name for _, name in programs]}
     finish("verify", seed, json, {**asked, "conditions": asdict(conditions), **result})
     if False in (result["values_equal"], result["cycles_equal"], result.get("agrees")):
@@ -302,6 +314,8 @@ def _by_stages(
     samples: "Samples",
     rtl: int,
     settings: dict[str, Any],
+    *,
+    layers: bool,
 ) -> dict[str, Any]:
     """A model from outside, stage by stage."""
     from offramp.intake.verification import verify_model
@@ -313,5 +327,6 @@ def _by_stages(
         result = verify_model(model, program, samples, rtl_images=rtl, progress=step, **settings)
     show(model_tables.source_rows(replace(model, notes=result["notes"]), samples, name))
     memories = Columns(*contents.word_rows(result["memories"]))
-    results().print("", model_tables.stages(result), "", model_tables.figures(result), "", memories)
+    each = [model_tables.layers(result), ""] if layers and result["by_layer"] else []
+    results().print("", model_tables.stages(result), "", *each, model_tables.figures(result), "", memories)
     return {"origin": model.origin, "images_of": samples.origin, **result}

@@ -89,6 +89,9 @@ class Model:
         Data set that it was trained on, where that is known.
     floats : function or None
         Of a float model: logits (N, classes) of images (N, height, width, channels).
+    float_maps : function or None
+        Of a float model: what it computes at the network's layers (N, height, width, channels), by layer, of images
+        (N, height, width, channels).
     runtime : Runtime or None
         Of the source, where it has one.
     classifiers : dict of str to function
@@ -105,6 +108,7 @@ class Model:
     config: str | None = None
     data: str | None = None
     floats: Callable[[np.ndarray], np.ndarray] | None = None
+    float_maps: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None
     runtime: Runtime | None = None
     classifiers: Mapping[str, Callable[[np.ndarray], np.ndarray | None]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -303,7 +307,14 @@ def _calibrated(
     notes = (*told, ratios, *_single(found.source))
     runtime = _program_runtime(found.source)
     floats = _floats(source, found.network.input.shape)
-    return Model(network=found.network, origin=origin, floats=floats, runtime=runtime, notes=notes)
+    return Model(
+        network=found.network,
+        origin=origin,
+        floats=floats,
+        float_maps=found.float_maps,
+        runtime=runtime,
+        notes=notes,
+    )
 
 
 def _floats(source: nn.Module | ExportedProgram, shape: tuple[int, int, int]) -> Callable[[np.ndarray], np.ndarray]:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from models.frontends.tflite.edges import FileInput
 from models.frontends.tflite.reader import Imported
 from models.integer import golden
 
-__all__ = ["Agreement", "litert", "named", "onnx_images", "onnx_runtime", "program"]
+__all__ = ["Agreement", "LayerAgreement", "litert", "named", "onnx_images", "onnx_runtime", "program"]
 
 #: Images that are computed at a time: tensors of all layers are held.
 _BATCH = 16
@@ -33,6 +33,25 @@ interpreter = Interpreter(model_content=model, experimental_op_resolver_type=ker
 interpreter.allocate_tensors()
 interpreter.invoke()
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerAgreement:
+    """How golden stands to another way of computing the same layer, over all images.
+
+    Parameters
+    ----------
+    differing : float
+        Share of its values that differ, 0..1.
+    largest : int
+        Largest difference, in codes or, of logits that aren't rounded to codes, in steps of the accumulators.
+    rounded : bool
+        Whether it is in codes.
+    """
+
+    differing: float
+    largest: int
+    rounded: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +74,8 @@ class Agreement:
         Of the values that differ, 0..1.
     first : str or None
         The first layer, in execution order, with a difference.
+    layers : dict of str to LayerAgreement
+        By the layer's name, of those that were compared.
     """
 
     classes: np.ndarray | None
@@ -64,6 +85,7 @@ class Agreement:
     largest_logit: int | None
     share: float
     first: str | None
+    layers: Mapping[str, LayerAgreement]
 
     @property
     def equal(self) -> bool:
@@ -90,9 +112,9 @@ class _Tally:
         self.order = [layer.name for layer in network.layers]
         self.same: list[np.ndarray] = []
         self.outputs: list[np.ndarray] = []
-        self.largest, self.off, self.values, self.tensors = 0, 0, 0, 0
-        self.largest_logit = 0 if unrounded else None
-        self.first: int | None = None
+        #: Of each layer that was compared: values that differ, all values, the largest difference.
+        self.counts: dict[str, tuple[int, int, int]] = {}
+        self.tensors = 0
 
     def add(self, pairs: Iterable[tuple[str, np.ndarray, np.ndarray]], outputs: np.ndarray, count: int) -> None:
         """Two computations of layers for ``count`` images, and the other's outputs (count, ...)."""
@@ -101,30 +123,33 @@ class _Tally:
             values = [array.astype(np.int64).reshape(count, -1) for array in (made, expected)]
             off = np.abs(values[0] - values[1])
             tensors += 1
-            self.off += int(np.count_nonzero(off))
-            self.values += off.size
-            if off.any():
-                index = self.order.index(name)
-                self.first = index if self.first is None else min(index, self.first)
-                if name in self.unrounded:
-                    self.largest_logit = max(self.largest_logit or 0, int(off.max()))
-                else:
-                    self.largest = max(self.largest, int(off.max()))
-                same &= ~off.any(axis=1)
+            differing, every, largest = self.counts.get(name, (0, 0, 0))
+            largest = max(largest, int(off.max(initial=0)))
+            self.counts[name] = (differing + int(np.count_nonzero(off)), every + off.size, largest)
+            same &= ~off.any(axis=1)
         self.tensors = tensors
         self.same.append(same)
         self.outputs.append(outputs.reshape(count, -1))
 
     def agreement(self) -> Agreement:
         """Of all that was added."""
+        off, every = (sum(counts[which] for counts in self.counts.values()) for which in (0, 1))
+        largest = {True: 0, False: 0}
+        for name, (*_, most) in self.counts.items():
+            rounded = name not in self.unrounded
+            largest[rounded] = max(largest[rounded], most)
         return Agreement(
             classes=named(np.concatenate(self.outputs)),
             same=np.concatenate(self.same),
             tensors=self.tensors,
-            largest=self.largest,
-            largest_logit=self.largest_logit,
-            share=self.off / max(1, self.values),
-            first=None if self.first is None else self.order[self.first],
+            largest=largest[True],
+            largest_logit=largest[False] if self.unrounded else None,
+            share=off / max(1, every),
+            first=next((name for name in self.order if self.counts.get(name, (0,))[0]), None),
+            layers={
+                name: LayerAgreement(differing=off / max(1, every), largest=most, rounded=name not in self.unrounded)
+                for name, (off, every, most) in self.counts.items()
+            },
         )
 
 

@@ -65,6 +65,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def in_units(self) -> bool:
+        """Whether they are values that a float network takes: no codes."""
+        return not self.random and self.images.dtype != np.int8
+
     def take(self, count: int) -> "Samples":
         """The first ``count``, or all when there are fewer."""
         return replace(self, images=self.images[:count], labels=None if self.labels is None else self.labels[:count])

@@ -12,6 +12,7 @@ from models.datasets.sources import Progress
 from models.frontends.runtimes import UnableError
 from models.integer import golden
 from offramp.files.memories import memories_dict
+from offramp.intake.by_layer import by_layer
 from offramp.intake.model import Model
 from offramp.intake.reference import Agreement, named
 from offramp.intake.samples import Samples
@@ -89,7 +90,8 @@ def verify_model(
         without a runtime of the source), ``agrees`` (whether all that must be equal is), ``accuracy_float``,
         ``accuracy_reference``, ``accuracy_golden`` (None without labels), ``cycles``, ``share_of_limit``,
         ``macs_per_multiplier_cycle`` (dense ones), ``memories`` (:func:`offramp.files.memories.memories_dict`),
-        ``per_image``, ``rtl`` (all that :func:`offramp.rtl.run.verify` says, or None).
+        ``by_layer`` (:func:`offramp.intake.by_layer.by_layer`), ``per_image``, ``rtl`` (all that
+        :func:`offramp.rtl.run.verify` says, or None).
     """
     codes = samples.codes(model.network)
     made = golden.run(model.network, codes, keep=False)
@@ -146,6 +148,7 @@ def verify_model(
         "accuracy_reference": accuracy[runtime.name] if runtime else None,
         "accuracy_golden": golden_accuracy,
         **_figures(program, timing),
+        "by_layer": by_layer(model, samples, codes, agreement),
         "per_image": {
             "label": None if samples.labels is None else samples.labels.tolist(),
             "class": timing.classes.tolist(),
@@ -165,7 +168,7 @@ def _by_class(
     each stage which images are equal.
     """
     found, told = dict[str, np.ndarray | None](), list[str]()
-    if model.floats is not None and not samples.random and samples.images.dtype != np.int8:
+    if model.floats is not None and samples.in_units:
         found[_FLOAT] = named(model.floats(samples.images))
     for name, classify in model.classifiers.items():
         try:

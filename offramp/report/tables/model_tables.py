@@ -8,7 +8,7 @@ from offramp.report.tables.columns import Columns
 from offramp.report.tables.result_tables import equality, key_values, waveform_rows
 from offramp.report.tables.units import count, percent, points
 
-__all__ = ["extension", "figures", "source_rows", "sparse", "sparse_rows", "stages"]
+__all__ = ["extension", "figures", "layers", "source_rows", "sparse", "sparse_rows", "stages"]
 
 
 def source_rows(model: Any, samples: Any, config: str) -> list[tuple[str, str]]:
@@ -49,6 +49,17 @@ def stages(result: dict[str, Any]) -> Columns:
         ]
         for each, logit in zip(result["stages"], logits, strict=True)
     ]
+    return Columns(head, rows)
+
+
+def layers(result: dict[str, Any]) -> Columns:
+    """Every layer that was compared with the source (:func:`offramp.intake.by_layer.by_layer`)."""
+    rows = []
+    for each in result["by_layer"]:
+        unit = "-" if each["rounded"] is None else "codes" if each["rounded"] else "accumulator steps"
+        figures = [points(each["differing"]), count(each["largest"]), unit, count(each["sqnr_db"], 1)]
+        rows.append([each["layer"], each["kind"], *figures])
+    head = ["layer", "kind", "values that differ, %", "largest difference", "in", "SQNR, dB"]
     return Columns(head, rows)
 
 

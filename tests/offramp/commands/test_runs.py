@@ -14,6 +14,7 @@ from offramp.report.trace import trace_events
 from offramp.rtl import run as rtl
 from offramp.rtl.waves import Waves
 from tests.offramp.command_line import refused, run
+from tests.offramp.intake.models import MODULE
 from tests.offramp.results import VERIFY
 
 
@@ -112,3 +113,18 @@ def test_a_trace_is_of_the_image_of_the_timeline(small, tmp_path):
         assert result["timeline_image"] == chosen
         cycles = result["per_image"]["cycles"][chosen]
         assert trace == trace_events(result["timeline"], cycles, 50.0, result["board"])
+
+
+def test_layers_of_a_model_from_outside_are_compared_with_its_source(small, tmp_path, monkeypatch, capsys):
+    (tmp_path / "net.py").write_text(MODULE)
+    file, data = tmp_path / "v.json", ("--calibrate", "digits", "--data", "digits", "--rtl", 0)
+    arguments = ("verify", f"{tmp_path / 'net.py'}:net", *data, "--json", file)
+    text, code = run(*arguments, "--layers")
+    assert code == 0
+    rows = json.loads(file.read_text())["by_layer"]
+    assert [row["layer"] for row in rows] == ["stem", "body", "add", "pool", "head"]
+    assert "SQNR, dB" in text
+    assert f"{rows[0]['sqnr_db']:.1f}" in text
+    assert "SQNR" not in run(*arguments)[0]
+    said = refused(monkeypatch, capsys, "verify", small.folder / paths.PROGRAM, "--layers")
+    assert said == "--layers must be left out with networks of ours, which have no source to compare with"

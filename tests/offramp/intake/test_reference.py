@@ -29,6 +29,9 @@ def test_a_wrong_weight_is_found_in_its_layer(tmp_path):
     assert agreement.largest > 1
     assert 0 < agreement.share < 1
     assert agreement.same.shape == agreement.classes.shape == (20,)
+    first = agreement.layers[agreement.first]
+    assert (first.largest, first.rounded) == (agreement.largest, True)
+    assert 0 < first.differing < 1
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
@@ -88,6 +91,7 @@ def test_onnx_runtime_is_compared_layer_by_layer(tmp_path):
     onnx.save(changed, path)
     same = onnx_runtime(path, module, source, codes[before.same])
     assert (same.first, same.same.any()) == (second, False)
+    assert [(each.differing > 0, each.rounded) for each in same.layers.values()] == [(False, True), (True, False)]
     found = onnx_runtime(path, module, source, codes)
     assert before.largest == found.largest <= 1  # of the first layer, which is as it was
     assert 1 < before.largest_logit < found.largest_logit

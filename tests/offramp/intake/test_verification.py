@@ -133,6 +133,8 @@ def test_a_float_model_is_compared_by_its_classes(tmp_path, ran):
     assert found["stages"][0]["stage"] == "float"
     assert found["stages"][0]["compared"] == "class"
     assert found["stages"][0]["equal"] == np.mean(found["per_image"]["equal"]["float"]) > 0.8
+    assert [row["layer"] for row in found["by_layer"]] == ["stem", "body", "add", "pool", "head"]
+    assert min(row["sqnr_db"] for row in found["by_layer"]) > 25
     assert abs(found["accuracy_float"] - found["accuracy_golden"]) < 0.2
 
 

@@ -8,9 +8,9 @@ from amaranth.hdl import IOPort
 from amaranth.lib import wiring
 
 from hw.config import AcceleratorConfig
-from hw.rtl.axi_stream import AxiStream
+from hw.rtl.axi_stream import AxiStream, axi_ports
 from hw.rtl.verilog_platform import GlobalBuffer, VerilogPlatform
-from hw.rules import check_identifier
+from hw.rules import check_identifier, require
 
 __all__ = ["TOP", "convert", "generate", "generate_axi", "states"]
 
@@ -65,11 +65,13 @@ def generate_axi(config: AcceleratorConfig, name: str) -> str:
     Raises
     ------
     ValueError
-        When the name is no identifier of Verilog.
+        When the name is no identifier of Verilog, or that of a port.
     """
     from hw.rtl.accelerator import Accelerator
 
     check_identifier(name)
+    taken = axi_ports(32 * config.loader)
+    require(name not in taken, f"name must not be that of a port ({', '.join(taken)}), not {name}")
     return _prefixed(convert(AxiStream(Accelerator(config), 32 * config.loader), TOP), name)
 
 

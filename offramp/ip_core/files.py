@@ -43,7 +43,7 @@ def core_files(config: AcceleratorConfig, name: str) -> dict[str, str]:
     Raises
     ------
     ValueError
-        When the name is no identifier of Verilog.
+        When the name is no identifier of Verilog, or that of a port.
     """
     text = _header(config, name) + generate_axi(config, name)
     values = {

@@ -36,7 +36,9 @@ def test_identifiers(name):
     check_identifier(name)
 
 
-@pytest.mark.parametrize("name", ["", "9a", "a-b", "a b", "ä", "x" * 65, "module", "wire", "import", "a\n", "../a"])
+@pytest.mark.parametrize(
+    "name", ["", "9a", "a-b", "a b", "ä", "x" * 65, "module", "wire", "logic", "import", "lambda", "a\n", "../a"]
+)
 def test_what_is_no_identifier_is_refused(name):
     with pytest.raises(ValueError, match=r"^name must be letters, digits and _, at most 64, .*, not "):
         check_identifier(name)

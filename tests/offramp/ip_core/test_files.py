@@ -93,6 +93,14 @@ def test_verilator_finds_what_is_wrong(tmp_path, files):
 def test_a_name_that_verilog_has_no_place_for_is_refused():
     with pytest.raises(ValueError, match=r"^name must be letters, digits and _, .*, not 'a-b'$"):
         core_files(preset("tiny"), "a-b")
+    with pytest.raises(ValueError, match=r"^name must not be that of a port \(aclk, .*, not aclk$"):
+        core_files(preset("tiny"), "aclk")
+
+
+def test_what_the_test_bench_imports_is_there(files):
+    lines = [line for line in files["test_mine.py"].splitlines() if line.startswith(("import ", "from "))]
+    assert any("fpga.driver" in line for line in lines)
+    exec("\n".join(lines), {})
 
 
 @pytest.mark.slow

@@ -141,6 +141,15 @@ def _outcome(answer: Answer, *numbers: int) -> tuple[int, dict[str, Any] | Devic
     return _tagged(result, *numbers), result
 
 
+def _append_record(layers: list[dict[str, int]], record: dict[str, int]) -> None:
+    """Keep a layer's record: layers run in their order, each once."""
+    if layers and record["index"] <= layers[-1]["index"]:
+        raise ReplyError(
+            f"the accelerator must report of a layer after {layers[-1]['index']}, not of {record['index']}"
+        )
+    layers.append(record)
+
+
 def _run_outcome(result: dict[str, int], layers: list[dict[str, int]], outputs: list[list[np.ndarray]]) -> RunOutcome:
     flags = dict(result)
     main = {name: flags.pop(name) for name in ("label", "exit", "margin", "cycles")}
@@ -177,12 +186,13 @@ def run_image(
     DeviceError
         When the run is refused or given up.
     """
-    layers, outputs = [], []
+    layers: list[dict[str, int]] = []
+    outputs = []
     (answer,) = yield Transaction(_run_command(codes, program_number, conditions, number, report=report, step=step), 1)
     while answer.reply is Reply.LAYER:
         record = decode(LayerRecord, answer.payload)
         _tagged(record, number)
-        layers.append(record)
+        _append_record(layers, record)
         if step:
             outputs.append((yield from _read_output(program.decoded.layers[record["index"]])))
             (answer,) = yield Transaction(command(HostCommand.RESUME), 1)
@@ -247,7 +257,7 @@ def run_batch(
         waiting = numbers[len(outcomes) : len(outcomes) + _UNDER_WAY]
         if answer.reply is Reply.LAYER:
             record = decode(LayerRecord, answer.payload)
-            layers[_tagged(record, *waiting)].append(record)
+            _append_record(layers[_tagged(record, *waiting)], record)
             continue
         number, result = _outcome(answer, *waiting)
         if number != waiting[0]:

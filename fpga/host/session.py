@@ -171,6 +171,9 @@ class BoardSession:
         def ended(number: int, outcome: RunOutcome | DeviceError) -> None:
             if isinstance(outcome, DeviceError):
                 raise outcome
+            there = len(self._bundle.decoded[runs[number][0]].layers)
+            if any(record["index"] >= there for record in outcome.layers):
+                raise ReplyError(f"the board must report of layers below {there}, not of {outcome.layers[-1]['index']}")
             if not expected(number, outcome):
                 self._doubt(number, outcome)
             outcomes.append(outcome)

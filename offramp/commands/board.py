@@ -115,7 +115,8 @@ def run(
     trace: Annotated[
         Path | None,
         typer.Option(
-            help="Also write what the board counts in every layer, as Perfetto (ui.perfetto.dev) takes it.",
+            help="Also write what the board counts in every layer, as Perfetto (ui.perfetto.dev) takes it. "
+            "It is compared with the simulator's.",
             show_default="none",
             callback=options.output_file,
         ),

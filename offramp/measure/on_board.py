@@ -22,10 +22,13 @@ from hw.program.program import Program
 from models.datasets.sources import Progress
 from models.integer.golden import run
 from offramp.rtl.simulated_board import BIT_CYCLES, SimulatedBoard
-from sim import simulate, worst_case
+from sim import Simulation, simulate, worst_case
 
 __all__ = ["AttachedBoard", "attached_config", "bench", "check", "real", "simulated"]
 
+#: What of a result are values; the rest is cycles, and what is counted of every layer.
+_VALUES = {"class", "exit", "margin"}
+_COUNTERS = {"cycles": "layer_cycles", "products": "products", "stalls": "stalls", "waited": "waited"}
 #: Differences that are described; the rest is counted.
 _DESCRIBED = 20
 #: Seconds that a board may take to say what it is.
@@ -142,17 +145,17 @@ def check(
     cycles : bool
         Also compare the cycles of every run with the simulator's.
     records : bool
-        Also ask for the counters of every layer.
+        Also ask for the counters of every layer, and compare them and the cycles with the simulator's.
     note : callable
         Told in words what went wrong and was mended.
 
     Returns
     -------
     dict
-        ``values_equal`` (class, exit, margin), ``cycles_equal`` (None if not asked for), ``images``, ``differing``,
-        ``mismatches``: the first in words, ``accuracy``, ``exit_share``, ``mean_cycles``, ``seconds``,
-        ``images_per_second``, ``mended``: what went wrong on the way, ``per_image``; with ``records`` ``layers``: of
-        each image, of each layer that was run, its name and its counters.
+        ``values_equal`` (class, exit, margin), ``cycles_equal`` (with ``records`` all counters; None if not asked for),
+        ``images``, ``differing``, ``mismatches``: the first in words, ``accuracy``, ``exit_share``, ``mean_cycles``,
+        ``seconds``, ``images_per_second``, ``mended``: what went wrong on the way, ``per_image``; with ``records``
+        ``layers``: of each image, of each layer that was run, its name and its counters.
 
     Raises
     ------
@@ -160,20 +163,27 @@ def check(
         When the board is given up.
     """
     golden = run(program.network, codes)
-    timing = simulate(program, codes, golden=golden).cycles if cycles else None
+    timing = simulate(program, codes, golden=golden) if cycles or records else None
     rows = np.arange(len(codes))
     expected = {
         "class": golden.classes,
         "exit": golden.exit_index,
         "margin": golden.margins[rows, golden.exit_index],
-        **({} if timing is None else {"cycles": timing}),
+        **({} if timing is None else {"cycles": timing.cycles}),
     }
 
     def differences(number: int, outcome: RunOutcome) -> dict[str, tuple[int, int]]:
         """What differs, as found and as expected."""
-        found = {"class": outcome.label, "exit": outcome.exit, "margin": outcome.margin, "cycles": outcome.cycles}
+        said = {"class": outcome.label, "exit": outcome.exit, "margin": outcome.margin, "cycles": outcome.cycles}
+        found = {name: said[name] for name in expected}
+        right = {name: int(values[number]) for name, values in expected.items()}
+        if records and timing is not None:
+            found |= {f"{name} of layer {each['index']}": each[name] for each in outcome.layers for name in _COUNTERS}
+            right |= _simulated_counters(timing, number)
         return {
-            name: (found[name], int(right[number])) for name, right in expected.items() if found[name] != right[number]
+            name: (found.get(name, 0), right.get(name, 0))
+            for name in dict.fromkeys([*right, *found])
+            if found.get(name, 0) != right.get(name, 0)
         }
 
     if progress is not None:
@@ -191,11 +201,20 @@ def check(
     return {
         **_reported(outcomes, labels, len(program.network.exits)),
         **_compared(found),
-        "cycles_equal": None if timing is None else all("cycles" not in each for each in found),
+        "cycles_equal": None if timing is None else all(each.keys() <= _VALUES for each in found),
         "seconds": seconds,
         "images_per_second": len(codes) / seconds,
         "mended": session.mended,
         **({"layers": [_counters(program, outcome) for outcome in outcomes]} if records else {}),
+    }
+
+
+def _simulated_counters(timing: Simulation, number: int) -> dict[str, int]:
+    """What must be counted of every layer that an image runs."""
+    return {
+        f"{name} of layer {index}": int(getattr(timing, field)[number, index])
+        for index in np.flatnonzero(timing.layer_cycles[number])
+        for name, field in _COUNTERS.items()
     }
 
 
@@ -214,7 +233,7 @@ def _compared(found: list[dict[str, tuple[int, int]]]) -> dict[str, Any]:
         for name, (had, right) in each.items()
     ]
     return {
-        "values_equal": all(each.keys() <= {"cycles"} for each in found),
+        "values_equal": not any(each.keys() & _VALUES for each in found),
         "differing": [number for number, each in enumerate(found) if each],
         "mismatches": described[:_DESCRIBED],
     }

@@ -23,7 +23,7 @@ from offramp.intake.request import ModelRequest
 from offramp.measure import on_board
 from sim import simulate
 from tests.conftest import made_once
-from tests.fpga.host.fake_board import BAUD, FakeBoard
+from tests.fpga.host.fake_board import BAUD, FakeBoard, layer_counters
 from tests.offramp.results import result_of
 
 #: What the board that is played has computed.
@@ -80,25 +80,26 @@ def finished(small) -> dict:
 
 @pytest.fixture(scope="session")
 def answers():
-    """Bundle, images and what a board says of them."""
+    """Bundle, images, and what a board says of them and of their layers."""
     request = ModelRequest(model=PLAYED_MODEL)
     model = read(request)
     codes = images_of(model, request, None, PLAYED_IMAGES).codes(model.network)
     found = golden.run(model.network, codes)
-    cycles = simulate(model.program, codes, golden=found).cycles
-    rows = zip(found.classes, found.exit_index, found.margins, cycles, strict=True)
+    timing = simulate(model.program, codes, golden=found)
+    rows = zip(found.classes, found.exit_index, found.margins, timing.cycles, strict=True)
     results = [
         {"label": int(label), "exit": int(leave), "margin": int(margins[leave]), "cycles": int(count)}
         for label, leave, margins, count in rows
     ]
-    return bundle_of([model.program]), codes, results
+    return bundle_of([model.program]), codes, results, layer_counters(timing)
 
 
 @pytest.fixture
 def played(answers, monkeypatch):
     """The board that commands find, at every port and simulated, in its own time."""
-    bundle, codes, results = answers
+    bundle, codes, results, counters = answers
     board = FakeBoard(bundle, codes, list(results))
+    board.counters = counters
     attached = on_board.AttachedBoard(
         name="played", connect=board.connect, clock_mhz=50.0, baud=BAUD, nominal=(50.0, BAUD), seconds=board.time.now
     )

@@ -23,10 +23,24 @@ from hw.program.protocol import (
     RunOptions,
     RunResult,
 )
+from sim import Simulation
 
 BAUD = 1_000_000
 _BYTE_TIME = 10 / BAUD
 _READ_TIME = 0.02
+
+
+def layer_counters(timing: Simulation) -> list[list[dict[str, int]]]:
+    """What must be counted of the layers that each image runs."""
+    fields = {"cycles": timing.layer_cycles, "products": timing.products, "stalls": timing.stalls}
+    fields |= {"waited": timing.waited}
+    return [
+        [
+            {"index": int(index)} | {name: int(values[number, index]) for name, values in fields.items()}
+            for index in np.flatnonzero(ran)
+        ]
+        for number, ran in enumerate(timing.layer_cycles)
+    ]
 
 
 class FakeTime(LinkTime):
@@ -63,7 +77,7 @@ class FakeBoard:
         self.away_until = 0.0
         self.wrong: dict[int, list[int]] = {}  # labels that runs of an image come out with, before the right one
         self.silent = self.babbling = False
-        self.counters: list[dict[str, int]] = []  # of layers, in runs that are to report
+        self.counters: list[list[dict[str, int]]] = []  # of each image's layers, in runs that are to report
         self._images = {image_words(image).tobytes(): number for number, image in enumerate(codes)}
         self._results = results
         self._sent_by = 0.0
@@ -184,7 +198,7 @@ class FakeBoard:
         flags = dict.fromkeys(("out_of_range", "forced", "passed", "differs", "overrun"), 0)
         flags |= {"early_label": 0, "early_exit": 0}
         self._busy_until = max(self._sent_by, self._busy_until) + self.run_time
-        for record in self.counters if report else ():
+        for record in self.counters[number] if report and number is not None and self.counters else ():
             self._reply(Reply.LAYER, encode(LayerRecord, **record, tag=options["tag"]))
         self._reply(Reply.RESULT, encode(RunResult, **fields, **flags, tag=options["tag"]))
 

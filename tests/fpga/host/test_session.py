@@ -164,6 +164,20 @@ def test_a_board_that_makes_no_sense_ends_in_a_sentence(session, board, kind):
     assert board.time.now() < 60
 
 
+@pytest.mark.parametrize(
+    ("indexes", "said"),
+    [
+        ((0, 0), "must report of a layer after 0, not of 0"),
+        ((0, 60_000), "must report of layers below 4, not of 60000"),
+    ],
+)
+def test_a_board_that_reports_of_layers_that_cannot_be_ends_in_a_sentence(session, board, codes, indexes, said):
+    counters = {"cycles": 1, "products": 1, "stalls": 1, "waited": 0}
+    board.counters = [[{"index": index} | counters for index in indexes]] * _IMAGES
+    with session() as opened, pytest.raises(LinkError, match=f"^image 1 of 12: the .*{said}; given up after 5"):
+        opened.run(work(codes), report=True)
+
+
 def test_a_board_of_another_config_is_refused(session, board):
     board.digest ^= 1
     with pytest.raises(LinkError, match="the board must have the config that the program is for, "), session():

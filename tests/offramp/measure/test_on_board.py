@@ -13,7 +13,7 @@ from models.integer.golden import run
 from offramp.measure import on_board
 from offramp.measure.on_board import AttachedBoard, attached_config, bench, check
 from sim import simulate
-from tests.fpga.host.fake_board import BAUD, FakeBoard
+from tests.fpga.host.fake_board import BAUD, FakeBoard, layer_counters
 from tests.random_networks import random_codes, random_network
 
 _IMAGES = 6
@@ -84,18 +84,33 @@ def test_a_board_that_computes_something_else(quick, played, program, codes, fie
 
 
 def test_counters_of_every_layer_are_asked_for(quick, played, program, codes):
-    played.counters = [
-        {"index": number, "cycles": 100 + number, "products": number, "stalls": 1, "waited": 0} for number in range(2)
-    ]
+    played.counters = layer_counters(simulate(program, codes))
     found = check(quick, program, codes, records=True)
-    names = [command.name for command in program.commands[:2]]
     expected = [
-        {"layer": name, "cycles": 100 + number, "products": number, "stalls": 1, "waited": 0}
-        for number, name in enumerate(names)
+        {"layer": program.commands[record["index"]].name} | {name: record[name] for name in record if name != "index"}
+        for record in played.counters[3]
     ]
-    assert (len(found["layers"]), found["values_equal"]) == (_IMAGES, True)
+    assert (len(found["layers"]), found["values_equal"], found["cycles_equal"]) == (_IMAGES, True, True)
     assert found["layers"][3] == expected
     assert "layers" not in check(quick, program, codes)
+
+
+def test_counters_that_are_not_the_simulators_are_asked_for_again_and_told(quick, played, program, codes):
+    played.counters = layer_counters(simulate(program, codes))
+    record = played.counters[2][1]
+    right = record["stalls"]
+    record["stalls"] += 1
+    found = check(quick, program, codes, records=True)
+    assert (found["values_equal"], found["cycles_equal"], found["differing"]) == (True, False, [2])
+    assert found["mismatches"] == [f"image 2: stalls of layer {record['index']}: board {right + 1}, expected {right}"]
+    assert found["mended"] == ["image 3 of 6: the result is not the expected one; it is asked for again"]
+
+
+def test_noise_is_mended_in_counters_as_well(quick, played, program, codes):
+    played.counters = layer_counters(simulate(program, codes))
+    found = check(quick.noisy(1e-3, 3), program, codes, records=True)
+    assert (found["values_equal"], found["cycles_equal"]) == (True, True)
+    assert found["mended"]
 
 
 def test_noise_is_mended(quick, played, program, codes):

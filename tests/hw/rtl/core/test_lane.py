@@ -57,10 +57,11 @@ class Parameters:
         return clamp(total + self.sum_offset, *self.sum_clamp)
 
 
-def bench(rng, config, *, residual):
+def bench(rng, config, *, residual, scales=None):
     """Steps as close as they may be; each value is on its input in its own cycle only."""
     lane = reused(Lane, config)
     parameters = Parameters(rng)
+    parameters.scales = scales or parameters.scales
     distance = 2 if residual and not config.fast_sums else 1
     latency = Lane.RESIDUAL_LATENCY if residual else Lane.LATENCY
     steps = random_steps(rng, 120)
@@ -101,6 +102,13 @@ def bench(rng, config, *, residual):
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_values_and_latency(tmp_path, seed, residual, config):
     simulate(lambda rng: bench(rng, config, residual=residual), seed=seed, folder=tmp_path)
+
+
+@pytest.mark.parametrize("config", [CONFIG, FAST], ids=["shared", "fast"])
+def test_each_operand_is_rounded_by_itself(tmp_path, config):
+    """Scaled to a few bits each, so that a rounding is seen in the sum."""
+    scales = AddScales(quantize_scale(1.37 * 2.0**-19), quantize_scale(1.21 * 2.0**-19), quantize_scale(0.29))
+    simulate(lambda rng: bench(rng, config, residual=True, scales=scales), seed=1, folder=tmp_path)
 
 
 @pytest.mark.parametrize("config", [CONFIG, FAST], ids=["shared", "fast"])

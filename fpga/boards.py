@@ -288,7 +288,7 @@ def _orangecrab(name: str, device: str) -> Board:
         transmit=Pin(site="N17", attributes=_OUTPUT),
         ready=Pin(site="M3", attributes=_OUTPUT, inverted=True),
         overflow=Pin(site="K4", attributes=_OUTPUT, inverted=True),
-        loader_name="orangecrab",
+        loader_name="orangeCrab",
         flash_options=("--compress", "--freq", "38.8"),
         usb=_direct_usb("N1", "M2", pullup="N2"),
     )

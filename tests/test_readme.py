@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from fpga.boards import board
+from fpga.links import link_of
+from fpga.throughput import throughput
 from models.zoo import entries, entry
 from offramp.cli import app
 from offramp.report.documents.device_families import families_markdown
@@ -117,6 +120,21 @@ def test_figures_of_the_bench_are_the_recorded_ones():
     for name, table in {"bench-85f": bench_markdown, "bench-85f-loader": workloads_markdown}.items():
         recorded = json.loads((ROOT / "baselines" / f"{name}.json").read_text())
         assert figures(PAGES["results.md"], name) == table(recorded).strip()
+
+
+@pytest.mark.parametrize(
+    ("link", "digits", "ways"), [("usb-high", 3, ""), ("usb-full", 4, ""), ("serial", 1, " each way")]
+)
+def test_what_links_carry_is_what_reports_reckon_with(link, digits, ways):
+    rate = 4 * link_of(link, 3_000_000).words_per_second / 1e6
+    images = throughput((32, 32, 3), 1, clock_mhz=50.0, baud=3_000_000, link=link).link_images_per_second
+    assert f"| {rate:.{digits}g} MB/s{ways} | {images:,.0f} |" in PAGES["boards.md"]
+
+
+def test_the_clock_of_usb_on_a_ulx3s_is_the_one_its_pll_makes():
+    made = board("ulx3s-25f").usb_pll().output_mhz(25.0)
+    off = f"{made:.2f} MHz in place of 48, {100 * abs(made / 48 - 1):.2f} % off"
+    assert off in " ".join(PAGES["boards.md"].split())
 
 
 def test_where_a_result_is_missing_no_figure_is_written(tmp_path):

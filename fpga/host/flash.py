@@ -16,7 +16,7 @@ _LOADER = "openFPGALoader"
 
 
 def flash(bitstream: Path, board_name: str) -> None:
-    """Load a bitstream into a board, where it stays until power goes.
+    """Load a bitstream into a board until power goes, or by DFU into the flash memory of an OrangeCrab.
 
     Parameters
     ----------

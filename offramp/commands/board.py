@@ -255,7 +255,7 @@ def flash(
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:
-    """Load a bitstream into a board by openFPGALoader; it stays until power goes."""
+    """Load a bitstream into a board by openFPGALoader: until power goes, or into the flash memory of an OrangeCrab."""
     with Terminal().stage("flash"):
         from fpga.host.flash import flash as load
 

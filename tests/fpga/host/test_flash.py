@@ -18,10 +18,21 @@ def loader(tmp_path, monkeypatch):
     return put
 
 
-def test_the_loader_gets_its_name_of_the_board_and_the_file(loader, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("ulx3s-85f", "ulx3s"),
+        ("ecpix5-45f", "ecpix5"),
+        ("orangecrab-25f", "orangeCrab"),
+        ("colorlight-i5", "colorlight-i5"),
+        ("colorlight-i9", "colorlight-i9"),
+    ],
+)
+def test_the_loader_gets_its_name_of_the_board_and_the_file(loader, tmp_path, name, known):
+    """Its names are in its src/board.hpp (1.1.1 and 0.10 agree), and it tells capitals from small letters."""
     loader(f'echo "$@" > {tmp_path}/said')
-    flash(tmp_path / "a.bit", "ulx3s-85f")
-    assert (tmp_path / "said").read_text() == f"-b ulx3s {tmp_path}/a.bit\n"
+    flash(tmp_path / "a.bit", name)
+    assert (tmp_path / "said").read_text() == f"-b {known} {tmp_path}/a.bit\n"
 
 
 @pytest.mark.parametrize(

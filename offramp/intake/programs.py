@@ -16,7 +16,7 @@ from offramp.intake.request import ModelRequest
 from offramp.intake.samples import Samples
 from offramp.measure.workloads import Workload
 
-__all__ = ["TRIED", "Choice", "chosen", "images_of", "of_model", "program_of"]
+__all__ = ["TRIED", "ConfigChoice", "chosen", "images_of", "of_model", "program_of"]
 
 #: Presets that are tried, the smallest first: by multipliers, then by memories.
 TRIED = ("single", "small", "small-85f", "medium-85f", "base-85f")
@@ -60,7 +60,7 @@ def program_of(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ConfigChoice:
     """What came of compiling a model's network for a config that was asked for, or for the smallest that it fits.
 
     Attributes
@@ -83,7 +83,7 @@ class Choice:
 
 def chosen(
     model: Model, config: str | None, progress: Progress | None = None, *, among: Sequence[str] | None = None
-) -> Choice:
+) -> ConfigChoice:
     """Compile a model's network; the parameters are those of :func:`program_of`, and no misfit is raised."""
 
     def report(text: str) -> None:
@@ -96,16 +96,16 @@ def chosen(
         found = balanced.compilation(preset(name), report)
         refusal = found.refusal
         if refusal is None:
-            return Choice(config=name, compilation=found)
+            return ConfigChoice(config=name, compilation=found)
         if isinstance(refusal, StructureError):
             told = StructureError(f"{refusal}; {_EVERY_CONFIG}")
-            return Choice(config=name, compilation=found, refusal=told, advice=_EVERY_CONFIG)
+            return ConfigChoice(config=name, compilation=found, refusal=told, advice=_EVERY_CONFIG)
         refusals[name] = refusal
     reasons = "; ".join(f"{name}: {error}" for name, error in refusals.items())
     hint = advice(model, config or TRIED[-1], refusals[name], report)
     tried = f"none of {', '.join(among)}" if among else "no preset"
     missed = "" if config is not None else f"{model.network.name} fits {tried}; "
-    return Choice(config=name, compilation=found, refusal=MisfitError(f"{missed}{reasons}; {hint}"), advice=hint)
+    return ConfigChoice(config=name, compilation=found, refusal=MisfitError(f"{missed}{reasons}; {hint}"), advice=hint)
 
 
 def advice(

@@ -214,6 +214,7 @@ def _compress_module(
     notes = [*made.notes, *([samples[0].layout] if samples[0].layout else [])]
     asked = {"model": request.model, "origin": origin, "images_of": images, "config": config, "keep": keep}
     figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float}
+    figures["measured_on"] = samples[2].origin
     result = {**asked, "notes": notes, **figures, "epochs": {"fine-tune": made.epochs}, "file": file}
     results().print(model_tables.sparse(result), "")
     rows = [*model_tables.sparse_rows(result), *(("note", note) for note in notes)]
@@ -235,19 +236,24 @@ def import_(
     from hw.config import MAX_CLASSES
     from hw.network.network_file import NetworkFile, save
     from offramp.files import inspect
+    from offramp.report.tables import model_tables
     from offramp.report.tables.contents import contents
 
-    with Terminal().stage("import"):
+    with Terminal().stage("import") as step:
         from offramp.intake.model import read
+        from offramp.intake.source_check import check_source
 
         found = read(request)
+        checked = check_source(found, seed, step)
     save(out, NetworkFile(network=found.network, origin=found.origin, activity=dict(found.activity)))
     notes, runs = found.notes, found.network.classes <= MAX_CLASSES
     if not runs:
         notes += (f"no config runs it: classes must be from 2 to {MAX_CLASSES}, not {found.network.classes}",)
-    result = {"origin": found.origin, "notes": notes, "network": inspect.network_dict(found.network)}
+    described = {"origin": found.origin, "notes": notes, "checked": checked}
+    result = {**described, "network": inspect.network_dict(found.network)}
     results().print(contents(result), "")
-    show([("made of", found.origin), *(("note", note) for note in notes), ("file", str(out))])
+    told = [("checked", model_tables.checked(checked)), *(("note", note) for note in notes)]
+    show([("made of", found.origin), *told, ("file", str(out))])
     finish("import", seed, json, {"model": model, **result, "file": out})
     if runs:
         next_step(f"offramp verify {request.typed()}", f"offramp compile {out}")

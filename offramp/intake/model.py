@@ -97,6 +97,8 @@ class Model:
     classifiers : dict of str to function
         Others that name classes (N,) of images as codes (N, height, width, channels), by what they are called; None
         where their output is no choice.
+    has_source : bool
+        Whether what it was made of is at hand; of our own files it isn't.
     notes : tuple of str
         What a user must know of how it was read.
     """
@@ -111,6 +113,7 @@ class Model:
     float_maps: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None
     runtime: Runtime | None = None
     classifiers: Mapping[str, Callable[[np.ndarray], np.ndarray | None]] = field(default_factory=dict)
+    has_source: bool = True
     notes: tuple[str, ...] = ()
 
 
@@ -132,7 +135,7 @@ def read(request: ModelRequest) -> Model:
         return _from_program(request)
     if name.endswith(".tflite"):
         return _from_tflite(request)
-    return _ours(request)
+    return replace(_ours(request), has_source=False)
 
 
 def _from_tflite(request: ModelRequest) -> Model:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from hw.network.dense_products import source_products
 from hw.network.exits import DEFAULT, Conditions
-from hw.network.layers import multiply_accumulates
 from hw.program.program import Program
 from models.datasets.sources import Progress
 from models.frontends.runtimes import UnableError
@@ -96,6 +96,8 @@ def verify_model(
     codes = samples.codes(model.network)
     made = golden.run(model.network, codes, keep=False)
     stages, told, equal = _by_class(model, samples, codes, made.classes)
+    if not model.has_source:
+        told.append("the file holds no source to compare with: verify what it was made of as well")
     agreement, runtime = None, model.runtime
     while agreement is None and runtime is not None:
         try:
@@ -229,7 +231,7 @@ def _first(ran: dict[str, Any]) -> str | None:
 
 def _figures(program: Program, timing: Simulation) -> dict[str, Any]:
     """Cycles of a program on images, and how well they use the multipliers."""
-    dense = sum(map(multiply_accumulates, program.network.layers))
+    dense = source_products(program.network)
     mean, multipliers = float(timing.cycles.mean()), program.config.multipliers
     return {
         "cycles": cycle_statistics(timing.cycles) | {"bound": worst_case(program)},

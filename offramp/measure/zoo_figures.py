@@ -8,7 +8,7 @@ import numpy as np
 
 from hw.compiler.compile import balanced_compilation, compile_balanced
 from hw.config import AcceleratorConfig, preset
-from hw.network.layers import multiply_accumulates
+from hw.network.dense_products import final_products
 from hw.network.network import NEVER, Network
 from hw.rules import MisfitError
 from models import zoo
@@ -23,7 +23,7 @@ from models.methods import detector
 from models.recipes.checkpoint import Compressed, load_compressed
 from sim import simulate, time_batch, worst_case
 
-__all__ = ["DEFAULT", "Sample", "add", "figures", "final_products", "measure", "timing"]
+__all__ = ["DEFAULT", "Sample", "add", "figures", "measure", "timing"]
 
 #: The accelerator whose routed bitstream has memories for most networks of the zoo (``baselines/build-NAME.json``).
 _ROUTED = "small-85f"
@@ -44,16 +44,6 @@ class Sample:
 
 #: What the committed figures are of.
 DEFAULT = Sample()
-
-
-def final_products(network: Network) -> int:
-    """Products of the network without early exits if nothing were zero."""
-    needed, total = {network.exits[-1].logits}, 0
-    for layer in reversed(network.layers):
-        if layer.name in needed:
-            needed.update(layer.inputs)
-            total += multiply_accumulates(layer)
-    return total
 
 
 def _activation_density(network: Network, codes: np.ndarray) -> float:

@@ -4,17 +4,28 @@ from typing import Any
 
 from rich.table import Table
 
+from models.datasets.splits import NAMES
 from offramp.report.tables.columns import Columns
 from offramp.report.tables.result_tables import equality, key_values, waveform_rows
 from offramp.report.tables.units import count, percent, points
 
-__all__ = ["extension", "figures", "layers", "source_rows", "sparse", "sparse_rows", "stages"]
+__all__ = ["checked", "extension", "figures", "layers", "source_rows", "sparse", "sparse_rows", "stages"]
 
 
 def source_rows(model: Any, samples: Any, config: str) -> list[tuple[str, str]]:
     """What ran (:class:`offramp.intake.model.Model`), on which images (:class:`offramp.intake.samples.Samples`)."""
     notes = [("note", note) for note in model.notes]
     return [("model", model.origin), ("config", config), ("images of", samples.origin), *notes]
+
+
+def checked(found: dict[str, Any]) -> str:
+    """What a network was compared with when it was read (:func:`offramp.intake.source_check.check_source`)."""
+    if found["against"] is None:
+        return f"not against a source: {found['reason']}"
+    how = "all equal"
+    if not found["equal"]:
+        how = f"{percent(found['differing'])} of the values differ, codes by at most {found['largest']}"
+    return f"against {found['against']}, {found['tensors']} tensors of {found['images']} random images: {how}"
 
 
 def stages(result: dict[str, Any]) -> Columns:
@@ -113,8 +124,11 @@ def sparse(result: dict[str, Any]) -> Columns:
 
 def sparse_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What :func:`sparse` doesn't say: accuracy before it was quantized, and how many weights are left."""
+    named = result["measured_on"].split(",")[0] in NAMES
+    unknown = "" if named else "; whether the module was trained on them isn't known"
     left, all_ = (count(result[which]["weights"]) for which in ("after", "before"))
     return [
         ("accuracy as it came, float", percent(result["accuracy_float"])),
+        ("accuracies are on", f"{result['measured_on']}{unknown}"),
         ("weights that aren't zero", f"{left} of {all_}; {100 * result['keep']:g} % were to stay"),
     ]

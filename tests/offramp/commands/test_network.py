@@ -161,6 +161,7 @@ def test_an_import_says_that_no_config_runs_so_many_classes(tmp_path):
     assert code == 0
     assert json.loads((tmp_path / "i.json").read_text())["notes"] == [note]
     assert f"note     {note}\n" in text
+    assert "checked  not against a source: the file holds no source\n" in text
     assert text.rstrip().endswith(f"next: offramp export {tmp_path / 'out.off'}")
 
 
@@ -215,6 +216,9 @@ def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
     assert found["after"]["weights"] <= 0.31 * found["before"]["weights"]
     assert kind_of(tmp_path / "network.off") == "network"
     assert found["notes"] == []
+    first = tmp_path / "first.npz"
+    assert found["measured_on"] == f"{first}, 20 % to measure"
+    assert "whether the module was trained on them isn't known" in said
     (tmp_path / "net.py").write_text(
         f"{MODULE}\n\ndef flat():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
     )

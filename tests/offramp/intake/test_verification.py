@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hw.network.network_file import NetworkFile, save
 from models.frontends.runtimes import UnableError
 from offramp.intake import verification
 from offramp.intake.model import Runtime, read
@@ -81,6 +82,18 @@ def test_the_rtl_may_be_left_out(tflite, monkeypatch):
     told = dict(zip(*(column._cells for column in model_tables.figures(found).columns), strict=True))
     assert told["golden = simulator"] == "classes and exits equal; the RTL wasn't run (--rtl 0)"
     assert "back to back, on the RTL" not in told
+
+
+def test_a_file_of_ours_holds_no_source(tflite, tmp_path, ran):
+    _, model = tflite
+    file = tmp_path / "small.off"
+    save(file, NetworkFile(network=model.network, origin=model.origin, activity={}))
+    request = ModelRequest(model=str(file))
+    ours = read(request)
+    program, _ = program_of(ours, "tiny")
+    found = verify_model(ours, program, images_of(ours, request, None, 4), rtl_images=1)
+    assert [stage["stage"] for stage in found["stages"]] == ["golden", "simulator", "RTL"]
+    assert found["notes"] == ["the file holds no source to compare with: verify what it was made of as well"]
 
 
 def test_a_difference_names_its_first_layer(tflite, ran):

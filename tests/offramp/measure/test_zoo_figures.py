@@ -7,6 +7,7 @@ import pytest
 
 from hw.compiler.compile import compile_balanced
 from hw.config import preset
+from hw.network.dense_products import final_products
 from models import zoo
 from models.attacks import pgd
 from models.compression.quantize import encode
@@ -103,7 +104,7 @@ def test_figures_are_measured(small, result, tmp_path):
     assert entry.routed_back_to_back == time_batch(there, routed).cycles_per_image
     assert entry.routed_cycles < entry.routed_worst < entry.routed_bound
     assert entry.activation_density == pytest.approx(multiplied_share(network, encode(few.images, network)))
-    assert dense.multiply_accumulates == entry.multiply_accumulates == measuring.final_products(network)
+    assert dense.multiply_accumulates == entry.multiply_accumulates == final_products(network)
 
 
 def test_a_network_that_the_routed_config_cannot_hold_has_no_figures_there(small, monkeypatch):

@@ -129,6 +129,13 @@ def test_a_bench_compares_with_what_the_line_allows(quick, program, codes):
     assert found["load_seconds"] > 0
 
 
+def test_a_bench_asks_again_for_what_the_line_has_changed(quick, played, program, codes):
+    played.wrong = {2: [200]}
+    found = bench(quick, program, codes)
+    assert found["mended"] == ["image 3 of 6: the result is not the expected one; it is asked for again"]
+    assert found["mean_cycles"] == np.mean([each["cycles"] for each in played._results])
+
+
 def test_a_board_with_usb_has_the_rate_of_its_bus(quick, program, codes):
     found = on_board.real("/dev/ttyACM0", 50.0, 3_000_000, "usb-high")
     assert (found.baud, found.nominal, found.link) == (532_480_000, (50.0, 3_000_000), "usb-high")

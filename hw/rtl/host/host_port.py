@@ -84,6 +84,8 @@ class HostPort(wiring.Component):
         self._connect(m, crc, replies, command)
         # Registered: what the sequencer fetches depends on its orders, and these on its state.
         m.d.sync += [order.eq(0) for order in (self.sequencer.prepare, self.sequencer.switch, self.sequencer.resume)]
+        # The checksum is a cycle behind: it is long, and so is what says that it counts a word.
+        m.d.sync += [crc.start.eq(0), crc.valid.eq(0)]
         loads = access.load()
         access.bounds()
         with m.FSM():
@@ -109,7 +111,7 @@ class HostPort(wiring.Component):
             command.runs_present.eq(command.selected & (self.sequencer.flags.program == command.present)),
             command.transfer.eq(self.i.valid & self.i.ready),
             command.payload.eq(self.i.valid & (command.left != 0)),
-            crc.data.eq(self.i.payload),
+            crc.data.eq(self.load.payload.data),
             self.sequencer.flags.eq(header.argument),
             self.word.payload.eq(self.i.payload),
             self.read_core.eq(place.core),
@@ -192,7 +194,7 @@ class HostPort(wiring.Component):
         header = command.header
         with m.State("quiet"):
             # The checksum doesn't ask whether anything runs: that comes from far away.
-            m.d.comb += crc.start.eq(header.command == HostCommand.BEGIN)
+            m.d.sync += crc.start.eq(header.command == HostCommand.BEGIN)
             with m.If(self.sequencer.idle | self.sequencer.paused):
                 with m.Switch(header.command):
                     with m.Case(HostCommand.BEGIN):

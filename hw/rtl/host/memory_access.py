@@ -155,8 +155,8 @@ class MemoryAccess:
         m, ports, command = self._m, self._ports, self._command
         writes = command.header.command == HostCommand.WRITE
         with m.State("address"):
-            m.d.comb += [ports.i.ready.eq(1), self._crc.valid.eq(ports.i.valid & writes)]
-            m.d.sync += command.first.eq(ports.i.payload)
+            m.d.comb += ports.i.ready.eq(1)
+            m.d.sync += [self._crc.valid.eq(ports.i.valid & writes), command.first.eq(ports.i.payload)]
             with m.If(ports.i.valid):
                 m.d.sync += command.left.eq(command.left - 1)
                 with m.Switch(command.header.command):
@@ -185,7 +185,8 @@ class MemoryAccess:
                 m.next = "write"
 
         with m.State("write"):
-            m.d.comb += [ports.i.ready.eq(left != 0), loads.eq(payload), crc.valid.eq(payload)]
+            m.d.comb += [ports.i.ready.eq(left != 0), loads.eq(payload)]
+            m.d.sync += crc.valid.eq(payload)
             with m.If(payload):
                 m.d.sync += [left.eq(left - 1), address.eq(address + 1)]
             with m.If(left == 0):

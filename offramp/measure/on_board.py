@@ -287,8 +287,9 @@ def bench(
     margins = golden.margins[np.arange(len(runs)), golden.exit_index]
     expected = list(zip(golden.classes, golden.exit_index, margins, timing.cycles, strict=True))
 
-    def right(number: int, outcome: RunOutcome) -> bool:
-        return (outcome.label, outcome.exit, outcome.margin, outcome.cycles) == expected[number]
+    def right_from(first: int) -> Callable[[int, RunOutcome], bool]:
+        """What tells a right outcome, of images from this one on."""
+        return lambda number, found: (found.label, found.exit, found.margin, found.cycles) == expected[first + number]
 
     def done(count: int) -> None:
         if progress is not None:
@@ -299,11 +300,11 @@ def bench(
     begun = board.seconds()
     with _session(board, program, note) as session:
         loaded = board.seconds()
-        session.run(runs, expected=right, done=done)
+        session.run(runs, expected=right_from(0), done=done)
         together = board.seconds()
         outcomes = []
         for number, each in enumerate(runs):
-            outcomes += session.run([each], expected=lambda _, outcome, number=number: right(number, outcome))
+            outcomes += session.run([each], expected=right_from(number))
             done(len(runs) + len(outcomes))
         alone = board.seconds()
     clock_mhz, baud = board.nominal

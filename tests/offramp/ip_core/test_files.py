@@ -103,6 +103,13 @@ def test_what_the_test_bench_imports_is_there(files):
     exec("\n".join(lines), {})
 
 
+def test_what_the_test_bench_imports_is_there(tmp_path, files):
+    (tmp_path / "test_mine.py").write_text(files["test_mine.py"])
+    command = [sys.executable, "-c", "import test_mine"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog isn't installed")
 @pytest.mark.parametrize("config", [preset("tiny"), READER], ids=["tiny", "reader"])

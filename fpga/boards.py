@@ -103,6 +103,8 @@ class Board:
         Lamps: out of reset; words from the host were lost.
     loader_name : str
         What openFPGALoader calls the board.
+    port : str
+        Where Linux shows its serial link, if no other adapter is connected.
     flash_options : tuple of str
         Options of ecppack that suit the board's configuration memory.
     usb : UsbPins, optional
@@ -120,6 +122,7 @@ class Board:
     ready: Pin
     overflow: Pin
     loader_name: str
+    port: str
     flash_options: tuple[str, ...] = ()
     usb: UsbPins | None = None
 
@@ -238,13 +241,14 @@ def _ulx3s(name: str, device: str) -> Board:
         ready=Pin(site="B2", attributes=_OUTPUT),
         overflow=Pin(site="C2", attributes=_OUTPUT),
         loader_name="ulx3s",
+        port="/dev/ttyUSB0",
         flash_options=("--compress",),
         usb=_direct_usb("D15", "E15", pullup="B12"),
     )
 
 
 def _ecpix5(name: str, device: str) -> Board:
-    """ECPIX-5 (LambdaConcept) with one of its devices; its serial port is on the FTDI chip of the USB connector.
+    """ECPIX-5 (LambdaConcept) with one of its devices; its FTDI chip has JTAG first, and the serial port second.
 
     The reset button resets; the green and the red of LED 0 are the lamps. USB is the socket USB-C, behind a PHY.
     Pins: amaranth-boards, ``ecpix5.py``.
@@ -265,6 +269,7 @@ def _ecpix5(name: str, device: str) -> Board:
         ready=Pin(site="R21", attributes=_OUTPUT, inverted=True),
         overflow=Pin(site="T23", attributes=_OUTPUT, inverted=True),
         loader_name="ecpix5",
+        port="/dev/ttyUSB1",
         flash_options=("--compress",),
         usb=UsbPins(high_speed=True, pins={name: Pin(site=site, attributes=_ULPI) for name, site in sites.items()}),
     )
@@ -289,6 +294,7 @@ def _orangecrab(name: str, device: str) -> Board:
         ready=Pin(site="M3", attributes=_OUTPUT, inverted=True),
         overflow=Pin(site="K4", attributes=_OUTPUT, inverted=True),
         loader_name="orangeCrab",
+        port="/dev/ttyUSB0",
         flash_options=("--compress", "--freq", "38.8"),
         usb=_direct_usb("N1", "M2", pullup="N2"),
     )
@@ -313,6 +319,7 @@ def _colorlight(name: str, device: str, lamp: str) -> Board:
         ready=Pin(site=lamp, attributes=_OUTPUT, inverted=True),
         overflow=Pin(site="C17", attributes=_OUTPUT),
         loader_name=name,
+        port="/dev/ttyACM0",
         flash_options=("--compress",),
     )
 

@@ -29,6 +29,8 @@ __all__ = ["bench", "flash", "run", "selftest"]
 
 #: What a self-test runs: a network whose images need no download.
 _TESTED, _SIMULATED_CONFIG = "zoo:digits", "tiny"
+#: Clock of a bitstream, MHz, unless told otherwise.
+_CLOCK_MHZ = 50.0
 #: Images that a simulated board computes in a minute.
 _SIMULATED_IMAGES = 20
 
@@ -89,6 +91,16 @@ def _check_place(port: str | None, simulated: bool) -> None:
         need("a simulated board", RTL)
 
 
+def _place(port: str | None, clock: float, baud: int, link: str) -> dict[str, str | None]:
+    """The options that name the same board to another command; None where the default does."""
+    return {
+        "port": port,
+        "clock": None if clock == _CLOCK_MHZ else f"{clock:g}",
+        "baud": None if baud == BAUD else str(baud),
+        "link": None if link == "serial" else link,
+    }
+
+
 def _compiled(
     terminal: Terminal, request: "ModelRequest", config: str | None, data: str | None, images: int
 ) -> "tuple[Model, Samples, Program, str]":
@@ -121,7 +133,7 @@ def run(
             callback=options.output_file,
         ),
     ] = None,
-    clock: _Clock = 50.0,
+    clock: _Clock = _CLOCK_MHZ,
     baud: options.Baud = BAUD,
     link: options.LinkName = "serial",
     seed: options.Seed = 0,
@@ -156,7 +168,8 @@ def run(
     finish("board run", seed, json, {**asked, **result})
     if not result["values_equal"] or result["cycles_equal"] is False:
         raise typer.Exit(1)
-    next_step(f"offramp board bench {model} {'--simulated' if simulated else f'--port {port}'}")
+    same = request.typed(config=config, data=data, **_place(port, clock, baud, link))
+    next_step(f"offramp board bench {same}{' --simulated' if simulated else ''}")
 
 
 @takes_model
@@ -168,7 +181,7 @@ def bench(
     config: AnyConfig = None,
     data: AnyData = None,
     images: options.Count = 100,
-    clock: _Clock = 50.0,
+    clock: _Clock = _CLOCK_MHZ,
     baud: options.Baud = BAUD,
     link: options.LinkName = "serial",
     seed: options.Seed = 0,
@@ -194,7 +207,8 @@ def bench(
     results().print("", board_tables.bench(result))
     asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
     finish("board bench", seed, json, {**asked, **result})
-    next_step(f"offramp simulate {model} --clock {clock:g}")
+    same = {"clock": f"{clock:g}", "link": _place(port, clock, baud, link)["link"]}
+    next_step(f"offramp simulate {request.typed(config=config, data=data, **same)}")
 
 
 def selftest(
@@ -203,7 +217,7 @@ def selftest(
     simulated: _Simulated = False,
     images: options.Count = _SIMULATED_IMAGES,
     noise: _Noise = 0.0,
-    clock: _Clock = 50.0,
+    clock: _Clock = _CLOCK_MHZ,
     baud: options.Baud = BAUD,
     link: options.LinkName = "serial",
     seed: options.Seed = 0,
@@ -245,7 +259,8 @@ def selftest(
     finish("board selftest", seed, json, {"port": board.name, "config": config, "noise": noise, **result})
     if not (result["values_equal"] and result["cycles_equal"]):
         raise typer.Exit(1)
-    next_step("offramp build --config single" if simulated else f"offramp board run --port {port}")
+    same = ModelRequest(model=_TESTED).typed(config=config, **_place(port, clock, baud, link))
+    next_step("offramp build --config single" if simulated else f"offramp board run {same}")
 
 
 def flash(
@@ -257,9 +272,10 @@ def flash(
 ) -> None:
     """Load a bitstream into a board by openFPGALoader: until power goes, or into the flash memory of an OrangeCrab."""
     with Terminal().stage("flash"):
+        from fpga.boards import board as board_of
         from fpga.host.flash import flash as load
 
         load(bitstream, board)
     show([("board", board), ("bitstream", str(bitstream))])
     finish("board flash", seed, json, {"board": board, "file": bitstream})
-    next_step("offramp board selftest --port /dev/ttyUSB0")
+    next_step(f"offramp board selftest --port {board_of(board).port}")

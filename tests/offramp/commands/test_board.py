@@ -60,6 +60,16 @@ def test_a_run_and_a_bench(played, tmp_path):
     assert run("report", file, "-o", tmp_path / "r.html")[1] == 0
 
 
+def test_the_next_command_is_for_the_same_board(played):
+    place = ("--port", "p", "--clock", 40, "--baud", 1_000_000)
+    text, _ = run("board selftest", *place, "--images", 2)
+    assert "next: offramp board run zoo:digits --config tiny --port p --clock 40 --baud 1000000" in text
+    text, _ = run("board run", "zoo:digits", "--config", "tiny", *place, "--images", 2)
+    assert "next: offramp board bench zoo:digits --config tiny --port p --clock 40 --baud 1000000" in text
+    text, _ = run("board bench", "zoo:digits", "--config", "tiny", *place, "--link", "usb-full", "--images", 2)
+    assert "next: offramp simulate zoo:digits --config tiny --clock 40 --link usb-full" in text
+
+
 def test_a_board_must_be_named_once(monkeypatch, capsys):
     text = "a board must be named, either by --port or by --simulated"
     for command in ("board run", "board bench"):

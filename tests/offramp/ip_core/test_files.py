@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -103,21 +104,32 @@ def test_what_the_test_bench_imports_is_there(files):
     exec("\n".join(lines), {})
 
 
-def test_what_the_test_bench_imports_is_there(tmp_path, files):
+def test_the_test_bench_asks_for_a_program(tmp_path, files):
+    """It starts: what it imports is there."""
     (tmp_path / "test_mine.py").write_text(files["test_mine.py"])
-    command = [sys.executable, "-c", "import test_mine"]
+    command = [sys.executable, "test_mine.py"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    assert result.stderr == "one program must be named: python test_mine.py program.off\n"
+    assert result.returncode == 1
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog isn't installed")
+@pytest.mark.parametrize(
+    "simulator",
+    [
+        pytest.param(
+            "icarus",
+            marks=pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog isn't installed"),
+        ),
+        "verilator",
+    ],
+)
 @pytest.mark.parametrize("config", [preset("tiny"), READER], ids=["tiny", "reader"])
-def test_the_test_bench_runs(tmp_path, config):
+def test_the_test_bench_runs(tmp_path, config, simulator):
     """As a user runs it, on a program for its config."""
     for name, text in core_files(config, "mine").items():
         (tmp_path / name).write_text(text)
     compile_network(random_network(410), config).save(tmp_path / "program.off")
-    command = [sys.executable, "test_mine.py", "program.off"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    command, variables = [sys.executable, "test_mine.py", "program.off"], os.environ | {"SIM": simulator}
+    result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

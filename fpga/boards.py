@@ -108,6 +108,8 @@ class Board:
     flash_options : tuple of str
         Options of ecppack that suit the board's configuration memory.
     usb : UsbPins, optional
+    held_high : Pin, optional
+        An output that is always high, for another chip of the board.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Board:
     port: str
     flash_options: tuple[str, ...] = ()
     usb: UsbPins | None = None
+    held_high: Pin | None = None
 
     def usb_pins(self) -> UsbPins:
         """Wires to the USB socket.
@@ -148,7 +151,9 @@ class Board:
             When the board doesn't have that link.
         """
         wires = {"receive": self.receive, "transmit": self.transmit} if link == "serial" else self.usb_pins().pins
-        return {"clock": self.clock, "reset": self.reset, **wires, "ready": self.ready, "overflow": self.overflow}
+        held = {} if self.held_high is None else {"held_high": self.held_high}
+        lamps = {"ready": self.ready, "overflow": self.overflow}
+        return {"clock": self.clock, "reset": self.reset, **wires, **lamps, **held}
 
     def link_name(self, link: str) -> str:
         """Name of one of :data:`LINKS` that says how fast it is (:data:`fpga.links.HOST_LINKS`); as :meth:`pins`."""
@@ -226,7 +231,8 @@ def _ulx3s(name: str, device: str) -> Board:
     """ULX3S (Radiona, open hardware) with one of its devices; button FIRE1 resets, LED 0 and LED 1 are the lamps.
 
     Pins: its constraints file, github.com/emard/ulx3s, doc/constraints/ulx3s_v20.lpf, for boards v2.x and v3.0.x.
-    USB is the socket US2.
+    USB is the socket US2. GPIO0 of the ESP32 is held high: low, it may load another bitstream (its examples say: "keep
+    board from rebooting").
     """
     return Board(
         name=name,
@@ -244,6 +250,7 @@ def _ulx3s(name: str, device: str) -> Board:
         port="/dev/ttyUSB0",
         flash_options=("--compress",),
         usb=_direct_usb("D15", "E15", pullup="B12"),
+        held_high=Pin(site="L2", attributes="PULLMODE=UP IO_TYPE=LVCMOS33 DRIVE=4"),
     )
 
 

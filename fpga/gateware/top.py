@@ -110,7 +110,7 @@ class BoardTop(wiring.Component):
 
     Members
     -------
-    clock, reset, receive, transmit, ready, overflow
+    clock, reset, receive, transmit, ready, overflow; held_high where the board has it
         As in :class:`fpga.boards.Board`.
 
     Latency, throughput and back-pressure: those of :class:`SerialShell`. Reset: by ``reset``, and until the PLL has
@@ -125,9 +125,11 @@ class BoardTop(wiring.Component):
     def __init__(self, core: wiring.Component, board: Board, *, clock_mhz: float, baud: int) -> None:
         self._pll = board.pll(clock_mhz)
         self._low = {name for name, pin in board.pins().items() if pin.inverted}
+        self._held_high = board.held_high is not None
         self._shell = SerialShell(core, bit_cycles(clock_mhz, baud))
         inputs = {name: In(1) for name in ("clock", "reset", "receive")}
-        super().__init__(inputs | {name: Out(1) for name in ("transmit", "ready", "overflow")})
+        outputs = {name: Out(1) for name in board.pins() if name not in inputs}
+        super().__init__(inputs | outputs)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -140,6 +142,8 @@ class BoardTop(wiring.Component):
             self.overflow.eq(~shell.overflow if "overflow" in self._low else shell.overflow),
             self.ready.eq(reset if "ready" in self._low else ~reset),
         ]
+        if self._held_high:
+            m.d.comb += self.held_high.eq(1)
         return m
 
 

@@ -50,7 +50,7 @@ class UsbBoardTop(wiring.Component):
 
     Members
     -------
-    clock, reset, ready, overflow
+    clock, reset, ready, overflow; held_high where the board has it
         As in :class:`fpga.boards.Board`; ``overflow`` is never lit: nothing is lost on this link.
     ulpi_clk, ulpi_dir, ulpi_nxt, ulpi_stp, ulpi_rst; or usb_pullup
         As in :class:`fpga.boards.UsbPins`.
@@ -67,7 +67,10 @@ class UsbBoardTop(wiring.Component):
     def __init__(self, core: wiring.Component, board: Board, *, clock_mhz: float) -> None:
         self._pll = board.pll(clock_mhz)
         self._low = {name for name, pin in board.pins("usb").items() if pin.inverted}
+        self._held_high = board.held_high is not None
         ports = {"clock": In(1), "reset": In(1), "ready": Out(1), "overflow": Out(1)}
+        if self._held_high:
+            ports |= {"held_high": Out(1)}
         if board.usb_pins().high_speed:
             self._bus, packet_bytes, self._usb_pll = ulpi_bus(), HIGH_SPEED_BYTES, None
             self.pads = [IOPort(8, name="ulpi_data")]
@@ -90,6 +93,8 @@ class UsbBoardTop(wiring.Component):
             self.overflow.eq("overflow" in self._low),
             self.ready.eq(reset if "ready" in self._low else ~reset),
         ]
+        if self._held_high:
+            m.d.comb += self.held_high.eq(1)
         if self._usb_pll is None:
             self._connect_ulpi(m, reset)
         else:

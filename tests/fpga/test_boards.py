@@ -77,6 +77,8 @@ def test_pins_are_those_of_amaranth_boards(name):
     else:
         (header,) = known.connectors
         assert (target.transmit.site, target.receive.site) == (header.mapping["0"], header.mapping["1"])
+    held = None if target.held_high is None else {target.held_high.site: False}
+    assert held == sites.get("esp32.gpio0")
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -133,7 +135,8 @@ def test_constraints_name_every_pin_once(name, link):
     text = target.constraints(link)
     pins = target.pins(link)
     sites = [pin.site for pin in pins.values()]
-    assert len(set(sites)) == len(sites) == (6 if link == "serial" else 4 + len(target.usb.pins))
+    assert len(set(sites)) == len(sites) == len(pins)
+    assert len(pins) - (target.held_high is not None) == (6 if link == "serial" else 4 + len(target.usb.pins))
     assert ('FREQUENCY PORT "ulpi_clk" 60 MHZ;' in text) == ("ulpi_clk" in pins)
     for port, pin in pins.items():
         assert text.count(f'LOCATE COMP "{port}" SITE "{pin.site}";') == 1

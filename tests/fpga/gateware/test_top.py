@@ -143,6 +143,7 @@ def test_top_level_ports_are_the_boards_pins():
     header = text[text.index("module board(") :]
     ports = {name.strip() for name in header[len("module board(") : header.index(")")].split(",")}
     assert ports == set(target.pins())
+    assert ("assign held_high = 1'h1;" in text) == ("held_high" in ports)
     assert text.count("EHXPLLL") == 1
 
 

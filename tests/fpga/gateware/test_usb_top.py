@@ -186,6 +186,7 @@ def test_top_level_ports_are_the_boards_pins(name):
     assert ports == {pin.partition("[")[0] for pin in target.pins("usb")}
     both_ways = {pin for pin in ports if re.search(rf"^  inout (\[7:0\] )?{pin};", header, re.MULTILINE)}
     assert both_ways == ({"ulpi_data"} if target.usb.high_speed else {"usb_d_p", "usb_d_n"})
+    assert ("assign held_high = 1'h1;" in text) == ("held_high" in ports)
     assert text.count("EHXPLLL") == (1 if target.usb.high_speed else 2)
     # Names of LUNA's parts that come of addresses in memory would make every build another one.
     assert usb_board_verilog(RunningSum(), target, clock_mhz=50.0) == text

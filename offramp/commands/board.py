@@ -80,10 +80,17 @@ def _attached(
         yield on_board.real(port, clock, baud, link)
 
 
-def _check_place(port: str | None, simulated: bool) -> None:
-    """Refuse no board, two, and one that can't be spoken to."""
-    if (port is None) != simulated:
+def _check_place(port: str | None, simulated: bool, clock: float, baud: int, link: str) -> None:
+    """Refuse no board, two, one that can't be spoken to, and what can't be chosen of one."""
+    if port is None and not simulated:
         raise ValueError("a board must be named, either by --port or by --simulated")
+    if port is not None and simulated:
+        raise ValueError(f"one board must be named, not two: leave out --simulated, or --port {port}")
+    own = _place(None, clock, baud, link)
+    if simulated and any(own.values()):
+        given = ", ".join(f"--{name} {value}" for name, value in own.items() if value is not None)
+        raise ValueError(f"a simulated board has a clock and a link of its own: leave out {given}")
+    options.check_baud(link, baud)
     if port is not None and port.startswith("/") and not Path(port).exists():
         raise ValueError(f"--port must name a port that is there, not {port}: plug the board in, or name another")
     need("a board", SERIAL)
@@ -141,7 +148,7 @@ def run(
     request: "ModelRequest",
 ) -> None:
     """Run a model on a board: its images, one after the other, each result compared with the golden model's."""
-    _check_place(port, simulated)
+    _check_place(port, simulated, clock, baud, link)
     from offramp.report.tables import board_tables, model_tables
     from offramp.report.trace import counter_events
 
@@ -192,7 +199,7 @@ def bench(
 
     Of a simulated board in its own time, as if its clock were 50 MHz.
     """
-    _check_place(port, simulated)
+    _check_place(port, simulated, clock, baud, link)
     from offramp.report.tables import board_tables, model_tables
 
     terminal = Terminal()
@@ -207,6 +214,8 @@ def bench(
     results().print("", board_tables.bench(result))
     asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
     finish("board bench", seed, json, {**asked, **result})
+    if not (result["values_equal"] and result["cycles_equal"]):
+        raise typer.Exit(1)
     same = {"clock": f"{clock:g}", "link": _place(port, clock, baud, link)["link"]}
     next_step(f"offramp simulate {request.typed(config=config, data=data, **same)}")
 
@@ -228,7 +237,7 @@ def selftest(
     The network is compiled for the config that the board holds. With noise, what is lost on the line is asked for
     again.
     """
-    _check_place(port, simulated)
+    _check_place(port, simulated, clock, baud, link)
     from hw.config import preset
     from offramp.intake.request import ModelRequest
     from offramp.report.tables import board_tables

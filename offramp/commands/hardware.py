@@ -104,6 +104,7 @@ def build(
     """
     need("build", (*TOOLS, *(USB if link == "usb" else ())))
     check_cache()
+    options.check_baud(link, baud)
     from fpga.boards import board as board_of
     from offramp.measure.recorded import recorded_builds
     from offramp.report.tables import result_tables

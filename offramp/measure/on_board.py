@@ -11,7 +11,7 @@ import numpy as np
 
 from fpga.baud import FRAME_BITS, WORD_BYTES
 from fpga.host.noise import NoisyPort
-from fpga.host.serial_link import Port, SerialLink, open_port
+from fpga.host.serial_link import LinkError, Port, SerialLink, open_port
 from fpga.host.session import BoardSession, identify
 from fpga.links import link_of
 from fpga.runs import RunOutcome
@@ -20,7 +20,7 @@ from hw.config import PRESETS, AcceleratorConfig
 from hw.program.bundle import bundle_of
 from hw.program.program import Program
 from models.datasets.sources import Progress
-from models.integer.golden import run
+from models.integer.golden import Result, run
 from offramp.rtl.simulated_board import BIT_CYCLES, SimulatedBoard
 from sim import Simulation, simulate, worst_case
 
@@ -31,7 +31,8 @@ _VALUES = {"class", "exit", "margin"}
 _COUNTERS = {"cycles": "layer_cycles", "products": "products", "stalls": "stalls", "waited": "waited"}
 #: Differences that are described; the rest is counted.
 _DESCRIBED = 20
-#: Seconds that a board may take to say what it is.
+#: How often a board is asked what it is, at most, and the seconds that it may take to say so.
+_ASKED = 3
 _PATIENCE = 1.0
 #: Clock that times of a simulated board are for, MHz.
 _CLOCK_MHZ = 50.0
@@ -101,21 +102,26 @@ def simulated(config: AcceleratorConfig, progress: Progress | None = None) -> It
 
 
 def attached_config(board: AttachedBoard) -> str:
-    """The preset that a board holds.
+    """The preset that a board holds; where the answer is damaged, it is asked again.
 
     Raises
     ------
     ValueError
         When it is another config.
     """
-    port = SerialLink(board.connect(), baud=board.baud, patience=_PATIENCE)
-    try:
-        digest = identify(port)
-    finally:
-        port.close()
-    for name, config in PRESETS.items():
-        if config.word_digest == digest:
-            return name
+    for tries_left in reversed(range(_ASKED)):
+        port = SerialLink(board.connect(), baud=board.baud, patience=_PATIENCE)
+        try:
+            digest = identify(port)
+        except LinkError:
+            if not tries_left:
+                raise
+            continue
+        finally:
+            port.close()
+        for name, config in PRESETS.items():
+            if config.word_digest == digest:
+                return name
     raise ValueError(f"{board.name}: the board must hold one of {', '.join(PRESETS)}, not a config of {digest:08x}")
 
 
@@ -164,27 +170,10 @@ def check(
     """
     golden = run(program.network, codes)
     timing = simulate(program, codes, golden=golden) if cycles or records else None
-    rows = np.arange(len(codes))
-    expected = {
-        "class": golden.classes,
-        "exit": golden.exit_index,
-        "margin": golden.margins[rows, golden.exit_index],
-        **({} if timing is None else {"cycles": timing.cycles}),
-    }
+    expected = _expected(golden, timing)
 
     def differences(number: int, outcome: RunOutcome) -> dict[str, tuple[int, int]]:
-        """What differs, as found and as expected."""
-        said = {"class": outcome.label, "exit": outcome.exit, "margin": outcome.margin, "cycles": outcome.cycles}
-        found = {name: said[name] for name in expected}
-        right = {name: int(values[number]) for name, values in expected.items()}
-        if records and timing is not None:
-            found |= {f"{name} of layer {each['index']}": each[name] for each in outcome.layers for name in _COUNTERS}
-            right |= _simulated_counters(timing, number)
-        return {
-            name: (found.get(name, 0), right.get(name, 0))
-            for name in dict.fromkeys([*right, *found])
-            if found.get(name, 0) != right.get(name, 0)
-        }
+        return _differences(outcome, expected, number, timing if records else None)
 
     if progress is not None:
         progress(0, 0, "loading")
@@ -206,6 +195,30 @@ def check(
         "images_per_second": len(codes) / seconds,
         "mended": session.mended,
         **({"layers": [_counters(program, outcome) for outcome in outcomes]} if records else {}),
+    }
+
+
+def _expected(golden: Result, timing: Simulation | None) -> dict[str, np.ndarray]:
+    """What a board must say of each image, int arrays (images,); cycles where they are known."""
+    margins = golden.margins[np.arange(len(golden.margins)), golden.exit_index]
+    values = {"class": golden.classes, "exit": golden.exit_index, "margin": margins}
+    return values if timing is None else values | {"cycles": timing.cycles}
+
+
+def _differences(
+    outcome: RunOutcome, expected: dict[str, np.ndarray], number: int, counted: Simulation | None = None
+) -> dict[str, tuple[int, int]]:
+    """What differs of an image, as found and as expected; with ``counted`` the counters of layers, too."""
+    said = {"class": outcome.label, "exit": outcome.exit, "margin": outcome.margin, "cycles": outcome.cycles}
+    found = {name: said[name] for name in expected}
+    right = {name: int(values[number]) for name, values in expected.items()}
+    if counted is not None:
+        found |= {f"{name} of layer {each['index']}": each[name] for each in outcome.layers for name in _COUNTERS}
+        right |= _simulated_counters(counted, number)
+    return {
+        name: (found.get(name, 0), right.get(name, 0))
+        for name in dict.fromkeys([*right, *found])
+        if found.get(name, 0) != right.get(name, 0)
     }
 
 
@@ -267,13 +280,15 @@ def bench(
 ) -> dict[str, Any]:
     """Measure images a second on a board, back to back and one by one, against what clock and line allow.
 
-    A result that isn't that of golden model and simulator may have been changed on the line, and is asked for again.
+    A result that isn't that of golden model and simulator may have been changed on the line, and is asked for again;
+    what comes twice is what the board computes.
 
     Returns
     -------
     dict
-        ``images``, ``cycles``: mean, ``expected`` (:class:`fpga.throughput.Throughput`), ``back_to_back`` and
-        ``one_by_one``: images per second, ``load_seconds``, ``mended``.
+        ``images``, ``mean_cycles``, ``expected`` (:class:`fpga.throughput.Throughput`), ``back_to_back`` and
+        ``one_by_one``: images per second, ``load_seconds``, ``mended``; ``values_equal``, ``cycles_equal``,
+        ``differing`` and ``mismatches`` as of :func:`check`, of either way of sending.
 
     Raises
     ------
@@ -284,12 +299,11 @@ def bench(
     total = 2 * len(runs)
     golden = run(program.network, codes)
     timing = simulate(program, codes, golden=golden)
-    margins = golden.margins[np.arange(len(runs)), golden.exit_index]
-    expected = list(zip(golden.classes, golden.exit_index, margins, timing.cycles, strict=True))
+    expected = _expected(golden, timing)
 
     def right_from(first: int) -> Callable[[int, RunOutcome], bool]:
         """What tells a right outcome, of images from this one on."""
-        return lambda number, found: (found.label, found.exit, found.margin, found.cycles) == expected[first + number]
+        return lambda number, outcome: not _differences(outcome, expected, first + number)
 
     def done(count: int) -> None:
         if progress is not None:
@@ -300,9 +314,9 @@ def bench(
     begun = board.seconds()
     with _session(board, program, note) as session:
         loaded = board.seconds()
-        session.run(runs, expected=right_from(0), done=done)
+        in_a_row = session.run(runs, expected=right_from(0), done=done)
         together = board.seconds()
-        outcomes = []
+        outcomes: list[RunOutcome] = []
         for number, each in enumerate(runs):
             outcomes += session.run([each], expected=right_from(number))
             done(len(runs) + len(outcomes))
@@ -310,7 +324,13 @@ def bench(
     clock_mhz, baud = board.nominal
     cycles = float(np.mean([outcome.cycles for outcome in outcomes]))
     most = throughput(program.network.input.shape, cycles, clock_mhz=clock_mhz, baud=baud, link=board.link)
+    found = [
+        _differences(after, expected, number) | _differences(before, expected, number)
+        for number, (before, after) in enumerate(zip(in_a_row, outcomes, strict=True))
+    ]
     return {
+        **_compared(found),
+        "cycles_equal": all(each.keys() <= _VALUES for each in found),
         "images": len(runs),
         "mean_cycles": cycles,
         "load_seconds": loaded - begun,

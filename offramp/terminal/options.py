@@ -34,6 +34,7 @@ __all__ = [
     "Seed",
     "WavesFile",
     "board_link",
+    "check_baud",
     "check_named",
     "checked_config",
     "checked_link",
@@ -219,6 +220,12 @@ def board_link(name: str) -> str:
     if name not in LINKS:
         raise ValueError(f"--link must be one of {', '.join(LINKS)}, not {name!r}")
     return name
+
+
+def check_baud(link: str, baud: int) -> None:
+    """Refuse a rate for USB, which is as fast as its bus."""
+    if link != "serial" and baud != BAUD:
+        raise ValueError(f"--baud is for serial links, and {link} is as fast as its bus: leave out --baud {baud}")
 
 
 def checked_link(name: str) -> str:

@@ -32,6 +32,9 @@ def bench_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What :func:`bench` doesn't say."""
     return [
         ("images", count(result["images"])),
+        ("values", equality(result["values_equal"])),
+        ("cycles", equality(result["cycles_equal"])),
+        *[("difference", text) for text in result["mismatches"]],
         ("mean cycles", count(result["mean_cycles"], 1)),
         ("time to load the program", f"{count(result['load_seconds'], 3)} s"),
     ]

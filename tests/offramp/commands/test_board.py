@@ -26,6 +26,7 @@ def test_a_board_that_computes_something_else_ends_with_1(played, field):
     assert code == 1
     assert "DIFFER" in text
     assert f"image 3: {'class' if field == 'label' else field}: board {played._results[3][field]}, expected " in text
+    assert run("board bench", PLAYED_MODEL, "--port", "p", "--images", PLAYED_IMAGES)[1] == 1
     # Cycles are compared where that is asked for.
     for option, expected in (((), int(field == "label")), (("--cycles",), 1)):
         assert run("board run", PLAYED_MODEL, "--port", "p", "--images", PLAYED_IMAGES, *option)[1] == expected
@@ -54,7 +55,7 @@ def test_a_run_and_a_bench(played, tmp_path):
     assert len(shown) == 2 + sum(map(len, played.counters[:2]))
     text, code = run("board bench", PLAYED_MODEL, "--simulated", "--images", PLAYED_IMAGES, "--json", file)
     found = json.loads(file.read_text())
-    assert code == 0
+    assert (code, found["values_equal"], found["cycles_equal"], found["differing"]) == (0, True, True, [])
     assert f"{found['back_to_back']:,.1f}" in text
     assert f"{found['expected']['images_per_second']:,.1f}" in text
     assert run("report", file, "-o", tmp_path / "r.html")[1] == 0
@@ -66,7 +67,7 @@ def test_the_next_command_is_for_the_same_board(played):
     assert "next: offramp board run zoo:digits --config tiny --port p --clock 40 --baud 1000000" in text
     text, _ = run("board run", "zoo:digits", "--config", "tiny", *place, "--images", 2)
     assert "next: offramp board bench zoo:digits --config tiny --port p --clock 40 --baud 1000000" in text
-    text, _ = run("board bench", "zoo:digits", "--config", "tiny", *place, "--link", "usb-full", "--images", 2)
+    text, _ = run("board bench", "zoo:digits", "--config", "tiny", *place[:4], "--link", "usb-full", "--images", 2)
     assert "next: offramp simulate zoo:digits --config tiny --clock 40 --link usb-full" in text
 
 
@@ -74,7 +75,16 @@ def test_a_board_must_be_named_once(monkeypatch, capsys):
     text = "a board must be named, either by --port or by --simulated"
     for command in ("board run", "board bench"):
         assert refused(monkeypatch, capsys, command, "zoo:digits") == text
-    assert refused(monkeypatch, capsys, "board selftest", "--port", "x", "--simulated") == text
+    two = "one board must be named, not two: leave out --simulated, or --port x"
+    assert refused(monkeypatch, capsys, "board selftest", "--port", "x", "--simulated") == two
+    own = "a simulated board has a clock and a link of its own: leave out --clock 40, --link usb-high"
+    given = ("--simulated", "--clock", 40, "--link", "usb-high")
+    assert refused(monkeypatch, capsys, "board bench", "zoo:digits", *given) == own
+    rate = "--baud is for serial links, and usb-full is as fast as its bus: leave out --baud 9600"
+    given = ("--port", "x", "--baud", 9600, "--link", "usb-full")
+    assert refused(monkeypatch, capsys, "board run", "zoo:digits", *given) == rate
+    rate = "--baud is for serial links, and usb is as fast as its bus: leave out --baud 9600"
+    assert refused(monkeypatch, capsys, "build", "--baud", 9600, "--link", "usb") == rate
     text = "--noise is no option of board run, but of board selftest"
     assert refused(monkeypatch, capsys, "board run", "--noise", 0) == text
 

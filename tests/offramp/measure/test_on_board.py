@@ -136,6 +136,14 @@ def test_a_bench_asks_again_for_what_the_line_has_changed(quick, played, program
     assert found["mean_cycles"] == np.mean([each["cycles"] for each in played._results])
 
 
+@pytest.mark.parametrize(("field", "values", "cycles"), [("margin", False, True), ("cycles", True, False)])
+def test_a_bench_tells_what_comes_twice(quick, played, program, codes, field, values, cycles):
+    played._results[2] = played._results[2] | {field: played._results[2][field] + 1}
+    found = bench(quick, program, codes)
+    assert (found["values_equal"], found["cycles_equal"], found["differing"]) == (values, cycles, [2])
+    assert len(found["mismatches"]) == 1
+
+
 def test_a_board_with_usb_has_the_rate_of_its_bus(quick, program, codes):
     found = on_board.real("/dev/ttyACM0", 50.0, 3_000_000, "usb-high")
     assert (found.baud, found.nominal, found.link) == (532_480_000, (50.0, 3_000_000), "usb-high")
@@ -159,3 +167,18 @@ def test_a_board_says_which_preset_it_holds(played, monkeypatch):
     played.silent = True
     with pytest.raises(LinkError, match="says nothing"):
         attached_config(board)
+
+
+def test_a_board_is_asked_again_where_its_answer_is_damaged(played, monkeypatch):
+    opened = on_board.SerialLink
+    monkeypatch.setattr(on_board, "SerialLink", lambda *given, **more: opened(*given, **more, time=played.time))
+    asked, answers = on_board.identify, iter([LinkError("a damaged answer"), 0x1234, None])
+
+    def identify(link):
+        found, answer = asked(link), next(answers)
+        if isinstance(answer, LinkError):
+            raise answer
+        return found if answer is None else answer
+
+    monkeypatch.setattr(on_board, "identify", identify)
+    assert attached_config(attached(played)) == "tiny"

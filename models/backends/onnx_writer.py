@@ -1,7 +1,7 @@
 """Writes an integer network as an ONNX file in QDQ form: operators in float, between codes and codes.
 
 Maps are int8 with their channels first, weights int8 with a scale for each output channel, biases int32; the input
-takes floats, and outputs are the logits in float.
+takes floats, and outputs are the logits in float. The node that computes a layer has its name, and so has its result.
 """
 
 from dataclasses import dataclass, field
@@ -85,12 +85,13 @@ def write_onnx(network: Network, scales: FileScales) -> bytes:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("writing ONNX files needs the package onnx: pip install onnx") from error
     writer = _OnnxWriter(network, scales)
-    writer.quantized(writer.unused("image"), INPUT)
+    image = writer.unused("image")
+    writer.quantized(image, INPUT)
     for layer in network.layers:
         writer.add(layer)
     require(not writer.problems, "; ".join(writer.problems))
     height, width, channels = network.input.shape
-    shapes: list[tuple[str, tuple[str | int, ...]]] = [("image", ("images", channels, height, width))]
+    shapes: list[tuple[str, tuple[str | int, ...]]] = [(image, ("images", channels, height, width))]
     shapes += [(writer.floats[head.logits], ("images", network.classes)) for head in network.exits]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
     graph = helper.make_graph(writer.nodes, "network", values[:1], values[1:], writer.constants)
@@ -113,10 +114,10 @@ class _OnnxWriter:
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._taken: set[str] = set()
+        self._taken = {layer.name for layer in self.network.layers}
 
     def unused(self, name: str) -> str:
-        """A name that no other value has."""
+        """A name that no layer and no other value has."""
         found = next(
             new for n in range(len(self._taken) + 1) if (new := f"{name}.{n}" if n else name) not in self._taken
         )
@@ -128,7 +129,7 @@ class _OnnxWriter:
         if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
             made = self._weighted(layer)
         elif isinstance(layer, Add):
-            made = self._node("Add", layer.name, [self.floats[name] for name in layer.inputs])
+            made = self._node("Add", layer, [self.floats[name] for name in layer.inputs])
         elif isinstance(layer, AveragePool2D):
             made = self._pool("AveragePool", layer, kernel_shape=layer.window, strides=layer.stride)
         elif isinstance(layer, MaxPool2D):
@@ -153,10 +154,11 @@ class _OnnxWriter:
         codes = self._node("QuantizeLinear", f"{name}.codes", [values, scale, zero_point])
         self.floats[name] = self._node("DequantizeLinear", f"{name}.floats", [codes, scale, zero_point])
 
-    def _node(self, operator: str, name: str, inputs: list[str], **attributes: Any) -> str:
+    def _node(self, operator: str, of: Layer | str, inputs: list[str], **attributes: Any) -> str:
+        """A node that computes a layer, or something by a name like this."""
         from onnx import helper
 
-        output = self.unused(name)
+        output = self.unused(of) if isinstance(of, str) else of.name
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
@@ -168,7 +170,7 @@ class _OnnxWriter:
         return name
 
     def _pool(self, operator: str, layer: Layer, **attributes: Any) -> str:
-        return self._node(operator, layer.name, [self.floats[layer.inputs[0]]], **attributes)
+        return self._node(operator, layer, [self.floats[layer.inputs[0]]], **attributes)
 
     def _clamped(self, layer: Layer, values: str) -> str:
         """Values within the range of a layer's codes."""
@@ -203,13 +205,13 @@ class _OnnxWriter:
             self._coded(f"{layer.name}.bias", layer.bias, products),
         ]
         if row:
-            return self._node("Gemm", layer.name, [values, *constants], transB=1)
+            return self._node("Gemm", layer, [values, *constants], transB=1)
         attributes: dict[str, Any] = {"kernel_shape": layer.weight.shape[1:3]}
         if not isinstance(layer, Linear):
             attributes |= {"strides": layer.stride, "pads": _pads(layer.pads)}
         if isinstance(layer, DepthwiseConv2D):
             attributes["group"] = source.shape[2]
-        return self._node("Conv", layer.name, [values, *constants], **attributes)
+        return self._node("Conv", layer, [values, *constants], **attributes)
 
     def _is_row(self, layer: Linear) -> bool:
         """Whether a linear layer's output need be no map: what reads it are linear layers."""

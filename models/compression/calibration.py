@@ -32,6 +32,7 @@ from models.frontends.quantized.program_tensors import QuantizedSource
 from models.frontends.quantized.reader import import_quantized
 from models.frontends.quantized.step_module import StepModule
 from models.integer.exact import exact
+from models.networks.named_steps import NamedSteps
 from models.networks.residual_net import to_torch
 
 __all__ = ["Calibrated", "calibrate"]
@@ -145,7 +146,7 @@ def calibrate(
         ratios = _ratios(twin, expected, twin.values(sample))
     with undisturbed(twin):
         program = program_of(twin, shape, _COUNT)
-    found = import_quantized(program, name=name)
+    found = import_quantized(program, name=name, step_names=twin.step_names)
     return Calibrated(network=found.network, source=found.source, ratios=ratios, graph=graph)
 
 
@@ -170,7 +171,7 @@ def _float_graph(model: nn.Module | ExportedProgram, shape: tuple[int, int, int]
         return float_steps(exported_program(program, shape, samples.to(image_taken(program).dtype)))
 
 
-class _Twin(nn.Module):
+class _Twin(NamedSteps):
     """Computes a graph in float, and when it has been quantized, with the roundings of an integer network.
 
     Parameters
@@ -187,7 +188,9 @@ class _Twin(nn.Module):
         self.sites = _sites(graph)
         self.observers = {name: RangeObserver(name) for name in self.sites}
         self.scales: dict[str, tuple[float, int]] = {}
-        self.modules_of = {step.name: _put(self, step) for step in graph.steps}
+        self.modules_of = {step.name: StepModule(step) for step in graph.steps}
+        self.in_order = nn.ModuleList(self.modules_of.values())
+        self.step_names = {f"in_order.{number}": name for number, name in enumerate(self.modules_of)}
 
     def observe(self, images: torch.Tensor) -> None:
         """Note how far the values of every map reach that is rounded."""
@@ -256,20 +259,6 @@ def _is_raw(step: GraphStep) -> bool:
 
 def _raw(name: str) -> str:
     return f"{name}, not rounded"
-
-
-def _put(root: nn.Module, step: GraphStep) -> StepModule:
-    """A step as a module, where the dots in its name say."""
-    *path, last = step.name.split(".")
-    for name in path:
-        if name not in root._modules:
-            root.add_module(name, nn.Module())
-        root = root._modules[name]  # type: ignore[assignment]
-    module = StepModule(step)
-    if last in root._modules:  # a module that holds others
-        module._modules.update(root._modules[last]._modules)  # type: ignore[union-attr]
-    root.add_module(last, module)
-    return module
 
 
 def _readers(graph: Graph) -> dict[str, list[str]]:

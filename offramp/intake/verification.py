@@ -104,6 +104,11 @@ def verify_model(
             agreement = runtime.compare(codes, progress)
             stages.append(_of_runtime(runtime.name, agreement, samples))
             equal[runtime.name] = agreement.same.tolist()
+            if not agreement.equal and not runtime.exact:
+                told.append(
+                    f"{runtime.name}: an image counts as equal only if every value of every tensor is, so few may be; "
+                    "verify --layers says how far each layer is"
+                )
         except UnableError as error:
             told.append(str(error))
             runtime = runtime.otherwise

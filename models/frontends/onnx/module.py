@@ -17,11 +17,12 @@ from models.frontends.onnx.file import OnnxInput, OnnxNode
 from models.frontends.onnx.layout import Layouts
 from models.frontends.onnx.sites import Coding
 from models.frontends.onnx.sizes import SizesEvaluator
+from models.networks.named_steps import NamedSteps
 
 __all__ = ["OnnxModule", "OnnxProgram", "OnnxStep"]
 
 #: Attributes of an instance, which no child may be called.
-_RESERVED = {"program", "_evaluate", *vars(nn.Module())}
+_RESERVED = {"program", "_evaluate", "step_names", *vars(nn.Module())}
 
 #: Called with a step and its result; returns what goes on in its place.
 Observer = Callable[["OnnxStep", Any], Any]
@@ -83,8 +84,8 @@ class OnnxProgram:
         return set(self.outputs) <= {step.output for step in self.steps}
 
 
-class OnnxModule(nn.Module):
-    """The network.
+class OnnxModule(NamedSteps):
+    """The network, of which a step has its node's name.
 
     Parameters
     ----------
@@ -99,6 +100,12 @@ class OnnxModule(nn.Module):
         self.program, self._evaluate = program, evaluate
         for name, child in children.items():
             self.add_module(name, child)
+        nodes = {step.child: step.node.name for step in program.steps}
+        self.step_names = {
+            f"{name}.{inner}" if inner else name: nodes[name]
+            for name, child in children.items()
+            for inner, _ in child.named_modules()
+        }
 
     @classmethod
     def may_be_called(cls, name: str) -> bool:

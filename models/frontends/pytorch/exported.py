@@ -1,7 +1,7 @@
 """A PyTorch module or program as the operators of its functional graph, with what they compute of samples."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ from hw.rules import first_line
 from models.frontends.pytorch.calls import answers_of, images_for
 from models.frontends.pytorch.functional import functional_program
 from models.frontends.pytorch.held import attributes, differing, kept
+from models.networks.named_steps import NamedSteps
 
 __all__ = [
     "Exported",
-    "NamedModule",
     "arguments",
     "export",
     "exported_program",
@@ -28,8 +28,8 @@ _SAMPLES = 3  # images; no size that a network is likely to have of itself, so t
 #: Of the largest answer: how far those of two calls may be apart.
 _REPEATED = 1e-6
 
-#: Modules that are one step each, as programs call them.
-_STEP_MODULE = "models.frontends.quantized.step_module.StepModule"
+#: Modules of PyTorch's that are one operator each: a step has their name.
+_SINGLE = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
 
 _ATEN = torch.ops.aten
 #: What gives its first argument on in evaluation mode, where shape and type stay.
@@ -58,6 +58,8 @@ class Exported:
         Height, width, channels of an image.
     modules : dict of str to Module
         Of the network, by name; ``""`` is the network itself.
+    step_names : dict of str to str
+        What steps are called, by the names of modules that are one step each.
     nodes : tuple of Node
         Operators whose results depend on the image or on chance, as far as the logits depend on them.
     image : Node
@@ -74,6 +76,7 @@ class Exported:
 
     shape: tuple[int, int, int]
     modules: Mapping[str, nn.Module]
+    step_names: Mapping[str, str]
     nodes: tuple[fx.Node, ...]
     image: fx.Node
     logits: tuple[fx.Node, ...]
@@ -115,8 +118,11 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
             return answers_of(model, shape, images[:1])
 
     (image,) = program.graph_signature.user_inputs
-    modules = model.named_modules(remove_duplicate=False)
-    return _pruned(program.graph, image, shape, values, answers, modules, alone)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    names = {name: name for name, module in modules.items() if name and isinstance(module, _SINGLE)}
+    if isinstance(model, NamedSteps):
+        names |= model.step_names
+    return _pruned(program.graph, image, shape, values, answers, modules, names, alone)
 
 
 def _called(
@@ -175,7 +181,10 @@ def program_of(model: nn.Module, shape: tuple[int, int, int], count: int = 1) ->
 
 
 def exported_program(
-    program: torch.export.ExportedProgram, shape: tuple[int, int, int], images: torch.Tensor
+    program: torch.export.ExportedProgram,
+    shape: tuple[int, int, int],
+    images: torch.Tensor,
+    step_names: Mapping[str, str] | None = None,
 ) -> Exported:
     """The operators of a functional program, which stays as it is.
 
@@ -185,6 +194,8 @@ def exported_program(
         Height, width, channels of an image.
     images : tensor
         As many as the program takes.
+    step_names : dict of str to str, optional
+        What steps are called, by the names of the program's modules that are one step each.
 
     Raises
     ------
@@ -204,19 +215,18 @@ def exported_program(
     answers = tuple(values[node] for node in output.args[0] if isinstance(node, fx.Node))
     stacks = [node.meta.get("nn_module_stack") or {} for node in own.graph.nodes]
     names = {name.split("@")[0] for stack in stacks for name, _ in stack.values()}
-    single = {name.split("@")[0] for stack in stacks for name, kind in stack.values() if kind == _STEP_MODULE}
-    modules = [(name, NamedModule() if name in single else _Unknown()) for name in sorted(names | {""})]
+    modules = {name: _Unknown() for name in sorted(names | {""})}
     (image,) = program.graph_signature.user_inputs
-    return _pruned(own.graph, image, shape, values, answers, modules, lambda: tuple(each[:1] for each in answers))
+
+    def alone() -> tuple[torch.Tensor, ...]:
+        return tuple(each[:1] for each in answers)
+
+    return _pruned(own.graph, image, shape, values, answers, modules, step_names or {}, alone)
 
 
 def recorded(program: torch.export.ExportedProgram, images: torch.Tensor) -> dict[fx.Node, Any]:
     """What every node of a program is for images."""
     return _Recorder(program.graph_module).record(_inputs(program, images))
-
-
-class NamedModule(nn.Module):
-    """What stands for a module of a program that is one step, which has its name."""
 
 
 class _Unknown(nn.Module):
@@ -261,7 +271,8 @@ def _pruned(
     shape: tuple[int, int, int],
     values: dict[fx.Node, Any],
     answers: tuple[torch.Tensor, ...],
-    modules: Iterable[tuple[str, nn.Module]],
+    modules: Mapping[str, nn.Module],
+    step_names: Mapping[str, str],
     alone: Callable[[], tuple[torch.Tensor, ...]],
 ) -> Exported:
     """Only what the logits depend on, without operators that give on what they take; the image's node has the name."""
@@ -282,7 +293,8 @@ def _pruned(
     output = next(iter(reversed(graph.nodes)))
     return Exported(
         shape=shape,
-        modules=dict(modules),
+        modules=modules,
+        step_names=step_names,
         nodes=tuple(node for node in graph.nodes if node in varying and node is not image),
         image=image,
         logits=tuple(output.args[0]),

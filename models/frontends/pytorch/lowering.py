@@ -9,7 +9,7 @@ from torch import fx, nn
 from hw.network.network import INPUT
 from hw.network.selection import Select
 from models.frontends.pytorch.calls import line_of
-from models.frontends.pytorch.exported import Exported, NamedModule
+from models.frontends.pytorch.exported import Exported
 from models.frontends.pytorch.steps import GraphStep
 
 __all__ = ["FIRST", "LAST", "NO_PADS", "REFUSED", "AxisOrder", "Lowering", "Map", "Pads", "UnknownError", "pair"]
@@ -24,9 +24,6 @@ LAST: AxisOrder = (1, 2, 0)
 
 #: What stands for a refused operator's result, so that what reads it is looked at, too: no kind of the accelerator's.
 REFUSED = "refused"
-
-#: Modules of PyTorch's that are one operator each: a step has their name.
-_NAMED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, NamedModule)
 
 
 @dataclass(frozen=True)
@@ -110,13 +107,13 @@ class Lowering:
 
     def location(self, node: fx.Node) -> str:
         """What an error calls a node: its module, or what the graph calls it in the network's own forward pass."""
-        return self.exported.module(node)[0] or node.name
+        module, _ = self.exported.module(node)
+        return self.exported.step_names.get(module, module) or node.name
 
     def name(self, node: fx.Node, operator: str) -> str:
-        """A new step's: its module's, where that is this operator alone, and else the operator's in its module."""
-        name, module = self.exported.module(node)
-        if not (name and isinstance(module, _NAMED)):
-            name = f"{name}.{operator}" if name else operator
+        """A new step's: what its module's is called, where that has one, and else the operator's in its module."""
+        module, _ = self.exported.module(node)
+        name = self.exported.step_names.get(module) or (f"{module}.{operator}" if module else operator)
         taken = {INPUT, *self.steps}
         return next(new for new in (name, *(f"{name}_{n}" for n in range(1, len(taken) + 1))) if new not in taken)
 

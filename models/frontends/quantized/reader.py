@@ -6,7 +6,7 @@ accelerator adds integers up, multiplies by an integer multiplier, and rounds ha
 a value lies next to the middle between two codes. A bias in float is rounded to a step of its layer's accumulator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from models.frontends.quantized.operators import DEQUANTIZE, quantized_steps
 from models.frontends.quantized.program_tensors import QuantizedSource
 from models.integer import golden
 from models.integer.exact import exact
+from models.networks.named_steps import NamedSteps
 
 __all__ = ["QuantizedImport", "UnroundedError", "import_quantized"]
 
@@ -59,7 +60,11 @@ class UnroundedError(ValueError):
 
 
 def import_quantized(
-    source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None = None, *, name: str = "network"
+    source: nn.Module | ExportedProgram,
+    shape: tuple[int, int, int] | None = None,
+    *,
+    name: str = "network",
+    step_names: Mapping[str, str] | None = None,
 ) -> QuantizedImport:
     """The integer network of a quantized program, with the program and what a user must know of it.
 
@@ -83,6 +88,8 @@ def import_quantized(
         Height, width, channels of an image; of a module only.
     name : str
         Of the network.
+    step_names : dict of str to str, optional
+        As of :class:`models.networks.named_steps.NamedSteps`; of a program, which doesn't hold them.
 
     Raises
     ------
@@ -90,7 +97,9 @@ def import_quantized(
         When something can't be followed: the message names the operators. When a layer differs by more than one code:
         it names the layer.
     """
-    found = _read(source, shape, name)
+    if isinstance(source, NamedSteps):
+        step_names = source.step_names
+    found = _read(source, shape, name, step_names)
     _check(found)
     notes = tuple(
         f"{layer}: its weights have a scale for each output, its logits one in all: rounded to a quarter of the "
@@ -105,13 +114,18 @@ def import_quantized(
     return QuantizedImport(network=found.network, source=found, notes=notes)
 
 
-def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None, name: str) -> QuantizedSource:
+def _read(
+    source: nn.Module | ExportedProgram,
+    shape: tuple[int, int, int] | None,
+    name: str,
+    step_names: Mapping[str, str] | None,
+) -> QuantizedSource:
     program = _program(source, shape)
     taken, image = images_taken(program)
     if shape is not None and shape != image:
         raise ValueError(f"shape must be that of the program's images {image}, not {shape}")
     with torch.inference_mode(False), exact():
-        found = quantized_steps(exported_program(program, image, _zeros(program, taken)))
+        found = quantized_steps(exported_program(program, image, _zeros(program, taken), step_names))
     builder = LayerBuilder(found)
     heads = [builder.head(output) for output in found.exits]
     if found.problems:

@@ -36,3 +36,18 @@ def changed(network: Network, name: str, **values) -> Network:
     return replace(
         network, layers=tuple(replace(each, **values) if each.name == name else each for each in network.layers)
     )
+
+
+def renamed(network: Network, names: dict[str, str]) -> Network:
+    """A network with other names of layers."""
+
+    def new(name: str) -> str:
+        return names.get(name, name)
+
+    return replace(
+        network,
+        layers=tuple(
+            replace(each, name=new(each.name), inputs=tuple(map(new, each.inputs))) for each in network.layers
+        ),
+        exits=tuple(replace(each, logits=new(each.logits)) for each in network.exits),
+    )

@@ -1,10 +1,13 @@
 """Networks leave as files of others and come back the same, or not at all."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+from hw.network import network_file
 from hw.network.network import INPUT, NEVER, Network, Select
 from hw.numerics import Rounding
 from models import zoo
@@ -14,7 +17,7 @@ from models.backends.tflite_writer import ACTIVATIONS
 from models.frontends.tflite import reader as tflite_reader
 from models.frontends.tflite.layers import clamp_of
 from offramp.commands.network import EXPORTED
-from tests.models.backends.exportable import changed, exportable
+from tests.models.backends.exportable import changed, exportable, renamed
 from tests.random_networks import NetworkMaker, odd_network, random_codes
 
 
@@ -43,6 +46,43 @@ def test_a_network_of_the_zoo_comes_back(tmp_path):
 
 def test_endings_are_those_of_the_command():
     assert tuple(FORMS) == EXPORTED
+
+
+#: What layers may be called: as PyTorch's modules, as other exporters' nodes, and as what the writers add.
+NAMES = ("stem", "stem.codes", "block.0.add", "/body/MaxPool", "image", "image.codes", "stem_1", "training")
+
+
+def read_back(network: Network, ending: str, folder: Path) -> Network:
+    """What is made of an exported network; a file of ours is written and read by itself."""
+    path = folder / f"net{ending}"
+    if ending == ".off":
+        network_file.save(path, network_file.NetworkFile(network=network, origin="made here", activity={}))
+        return network_file.load(path).network
+    path.write_bytes(export_file(network, ending).content)
+    found, _ = FORMS[ending].read(path)
+    return found
+
+
+@pytest.mark.parametrize("ending", [".off", *EXPORTED])
+def test_layers_keep_their_names_on_every_trip(tmp_path, ending):
+    """Those of a TFLite file are kinds and positions in the file, which stay the same from the first trip on."""
+    network = exportable(15, ".onnx" if ending == ".off" else ending)
+    network = renamed(network, dict(zip((layer.name for layer in network.layers), NAMES, strict=True)))
+    first = read_back(network, ending, tmp_path)
+    second = read_back(first, ending, tmp_path)
+    names = [[layer.name for layer in each.layers] for each in (network, first, second)]
+    assert names[1] == names[2]
+    assert names[0] == list(NAMES)
+    if ending != ".tflite":
+        assert names[0] == names[1]
+
+
+def test_the_image_of_an_onnx_file_has_a_name_of_its_own():
+    """Where a layer is called as it is otherwise."""
+    network = exportable(15, ".onnx")
+    for name, expected in (("layer0", "image"), ("image", "image.1")):
+        made = onnx.load_from_string(export_file(renamed(network, {"layer0": name}), ".onnx").content)
+        assert [value.name for value in made.graph.input] == [expected]
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,12 @@ def test_a_difference_names_its_first_layer(tflite, ran):
         assert (source["equal"], source["largest"], source["largest_logit"]) == (0.75, 1, 40)
         assert source["first"] == "conv2d_0"
         assert found["per_image"]["equal"]["source"] == [True, True, False, True]
+        told = (
+            "source: an image counts as equal only if every value of every tensor is, so few may be; verify --layers "
+            "says how far each layer is"
+        )
+        assert (told in found["notes"]) is not exact
+    assert not any("verify --layers" in note for note in verify_model(model, program, samples, rtl_images=1)["notes"])
 
 
 def test_a_runtime_that_cannot_run_the_source_is_named_and_another_serves(tflite, ran):

@@ -7,7 +7,7 @@ from torch import nn
 
 from models.frontends.onnx.module import OnnxModule
 from models.frontends.onnx.reader import read
-from tests.models.frontends.onnx.onnx_models import model, node, saved
+from tests.models.frontends.onnx.onnx_models import MICROSOFT, model, node, saved
 
 
 def found(folder, nodes, shape, **given) -> OnnxModule:
@@ -57,6 +57,30 @@ def test_sizes_are_those_of_the_images_that_come(tmp_path):
     for count in (1, 3):
         assert module(torch.zeros(count, 2, 2, 1), observe).shape == (count, 4)
     assert sizes == [1, 3]
+
+
+def test_steps_are_called_as_nodes_are(tmp_path):
+    """All of a node's modules are one step; nodes without a name have that of their result."""
+    names = ["/layer.1/Conv", "a", "a", "", "a.weight", "program"]
+    nodes = [node("Relu", "x" if n == 0 else f"t{n - 1}", f"t{n}") for n in range(len(names))]
+    for each, name in zip(nodes, names, strict=True):
+        each.name = name
+    nodes.append(node("Flatten", f"t{len(names) - 1}"))
+    assert found(tmp_path, nodes, (1, 1, 2, 2)).step_names == {
+        "/layer_1/Conv": "/layer.1/Conv", "a": "a", "a_1": "a", "t3": "t3", "a_weight": "a.weight",
+        "program_1": "program", "/Flatten/y": "/Flatten/y",
+    }  # fmt: skip
+    coded = [
+        node("QuantizeLinear", "x s z", "q"),
+        node("QLinearAdd", "q s z q s z s z", "c"),
+        node("DequantizeLinear", "c s z"),
+    ]
+    coded[1].domain, coded[1].name = MICROSOFT, "sum.of.two"
+    names = found(tmp_path, coded, (1, 1, 2, 2), constants={"s": np.float32(0.1), "z": np.int8(0)}).step_names
+    assert {inner for inner, name in names.items() if name == "sum.of.two"} == {
+        "sum_of_two", "sum_of_two.sources", "sum_of_two.sources.0", "sum_of_two.sources.1", "sum_of_two.module",
+        "sum_of_two.target",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["Conv_3", "/layer/Conv", "x y", "weights"])

@@ -6,6 +6,7 @@ import torch
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
+from models.compression.calibration import calibrate
 from models.frontends.onnx.reader import read
 from models.frontends.onnx.reference import feed, runtime_outputs
 from models.frontends.quantized.reader import import_quantized
@@ -34,6 +35,32 @@ def counted(path, count=60):
     logits = golden.run(network, codes).logits[0].reshape(count, -1)
     chosen = expected[np.arange(count), logits.argmax(1)]
     return network, off, chosen, expected
+
+
+#: As exporters write them: with dots and slashes, none, twice, as attributes of modules, and one below another.
+NODE_NAMES = ("/features.0/Conv", "", "/features.0/Conv", "image", "steps", "steps.weight")
+
+
+def convolutions(folder, names):
+    """A file of convolutions one behind another, and a head."""
+    rng = np.random.default_rng(2)
+    nodes = [node("Conv", "x w" if n == 0 else f"t{n - 1} w", f"t{n}") for n in range(len(names))]
+    for each, name in zip(nodes, names, strict=True):
+        each.name = name
+    nodes += [node("Flatten", nodes[-1].output[0], "f"), node("Gemm", "f v")]
+    constants = {
+        "w": rng.standard_normal((3, 3, 1, 1)).astype(np.float32),
+        "v": rng.standard_normal((48, 4)).astype(np.float32),
+    }
+    return read(saved(folder, model(nodes, (1, 3, 4, 4), constants)))
+
+
+def test_layers_have_the_names_that_others_gave_to_nodes(tmp_path):
+    images = np.random.default_rng(0).random(size=(4, 4, 4, 3))
+    network = calibrate(convolutions(tmp_path, NODE_NAMES), images).network
+    assert [layer.name for layer in network.layers] == [
+        "/features.0/Conv", "t1", "/features.0/Conv_1", "image", "steps", "steps.weight", "/Gemm/y",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -113,11 +113,11 @@ def test_without_a_deadline_the_decisions_are_the_golden_models():
 
 def test_a_row_of_lists_makes_a_slow_layer_two_cycles_longer(monkeypatch):
     """Its lanes take values in every second cycle: one that comes a cycle later is taken two later."""
-    network = random_network(22, size=6)
+    network = random_network(28, size=5)
     network = replace(network, layers=(replace(network.layers[0], threshold=1), *network.layers[1:]))
-    cores, pes, lanes = MACHINES[22 % len(MACHINES)]
+    cores, pes, lanes = MACHINES[28 % len(MACHINES)]
     program = compile_network(network, CONFIG.replace(cores=cores, pes=pes, lanes=lanes, job_queue=2, loader=1))
-    codes = dense_codes(network, 1, 22)
+    codes = dense_codes(network, 1, 28)
     alone = layer_bounds(program)
     row = ChunkRows(cores=tuple(range(cores)), address=4095, words=np.zeros((1, pes), dtype=np.uint32), beat=1)
     chunk = ListChunk(address=0, beats=1 + program.config.list_row_beats, after=0, segments=(row,))

@@ -186,11 +186,11 @@ def test_the_shortest_layer_by_hand():
     net = maker.network("short")
     codes = np.full((1, 1, 1, 8), net.input.zero_point, dtype=np.int8)
     found = simulate(compile_network(net, CONFIG), codes)
-    # Behind the units' start, slots of the row in cycle 11, of the word in 12, of the dump in 13. It is taken from the
-    # queues in 14; of its two values in each PE the first goes in 15 and arrives in 22. The lane takes all eight by 29;
+    # Behind the units' start, slots of the row in cycle 12, of the word in 13, of the dump in 14. It is taken from the
+    # queues in 15; of its two values in each PE the first goes in 16 and arrives in 23. The lane takes all eight by 30;
     # the last one is an activation 13 cycles later, in its word one after that, and where every core can read it behind
     # 7 more. Units start a cycle behind the layer.
-    assert found.layer_cycles[0, 0] == 1 + 29 + 13 + 1 + 7
+    assert found.layer_cycles[0, 0] == 1 + 30 + 13 + 1 + 7
 
 
 def test_layers_behind_the_exit_take_no_time():

@@ -140,7 +140,7 @@ class Work:
             width=sum(column.dumps for column in schedule.columns) * schedule.dump_length,
             lists=sum(map(len, self._counts)),
             list_step=schedule.block_step * lists,
-            slow=int(step.add is not None),
+            slow=int(step.add is not None and not self.config.fast_sums),
             cost=paid,
             latency=latency + 1 + flush_cycles(self.config, True),
             branch=layer.branch,
